@@ -21,7 +21,7 @@ _PUBLIC = {
     "Triplet": "retgen.types",
 }
 
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+__all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
     from retgen.errors import RetgenError as RetgenError

@@ -1,0 +1,25 @@
+"""Fixtures for all rooms: where the real collections lie, and one thread so that tests do not fight over cores."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+_CANDIDATES = (
+    Path(os.environ["RETGEN_SHARED_DATA"]) if "RETGEN_SHARED_DATA" in os.environ else None,
+    Path(__file__).resolve().parents[2] / "shared" / "data",
+)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real collections beside the checkout; tests that need it skip, and say so, where it is missing."""
+    for candidate in _CANDIDATES:
+        if candidate is not None and candidate.is_dir():
+            return candidate
+    pytest.skip("the real collections are not beside this checkout (../shared/data; or set RETGEN_SHARED_DATA)")
