@@ -1,0 +1,64 @@
+# What a person or CI runs. Each target sets up .venv first, once; it is made again when the lock or the project file changes.
+# Needs make and Python 3.11 or newer, and whatever package index pip is configured for.
+
+PYTHON  ?= python3
+WORKERS ?= 2
+PYTEST_ARGS ?=
+# Only `make lock` reads it: the torch to resolve everything else against.
+TORCH   ?= $(shell sed -n 's/^torch==//p' requirements.lock)
+
+BIN   := .venv/bin
+STAMP := .venv/.setup-stamp
+
+# An inherited path or prefix would bring foreign packages into a fresh environment.
+unexport PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint types bench lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name what; do printf '%-14s %s\n' "$$name" "$$what"; done
+	@echo
+	@echo "  PYTHON=python3.12 chooses the interpreter, WORKERS=4 the test processes, PYTEST_ARGS='-k bm25' what pytest gets."
+
+setup: $(STAMP) ## only make the virtual environment
+
+# torch goes in by itself, first, so that no later step can pull another build of it.
+$(STAMP): requirements.lock pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "retgen needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@grep -q '^torch==' requirements.lock || { echo "requirements.lock names no torch; make it again with: make lock TORCH=<version>"; exit 1; }
+	@set -e; start=$$(date +%s); \
+	echo "setting up .venv (once; some minutes)"; \
+	"$(PYTHON)" -m venv .venv; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	touch $(STAMP); \
+	echo "set-up took $$(($$(date +%s) - start)) s"
+
+demo: $(STAMP) ## the whole story on the embedded data
+	@$(BIN)/retgen demo
+
+# One thread a process: two processes with two threads each would fight over two cores.
+test: export OMP_NUM_THREADS = 1
+test: $(STAMP) ## every test, doctests included
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+lint: $(STAMP) ## ruff, its formatter, and the floors of the house
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
+
+types: $(STAMP) ## mypy, strict
+	@$(BIN)/mypy
+
+bench: $(STAMP) ## ratios against named peers on this machine
+	@set -e; for file in benchmarks/bench_*.py; do $(BIN)/python "$$file"; done
+
+lock: ## resolve requirements.lock anew (TORCH=2.13.0 names the torch to start from)
+	@"$(PYTHON)" scripts/lock.py --torch "$(TORCH)" --out requirements.lock
+
+clean: ## remove the virtual environment, caches and build outputs
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
