@@ -249,7 +249,8 @@ class BM25(Component):
             raise UsageError("there is no document to index", mend="Give at least one document")
         for name in self.settings.fields:
             index = bm25s.BM25(k1=self.settings.k1, b=self.settings.b, method="lucene", backend="numpy")
-            index.index((terms.pop(name), vocabularies[name]), show_progress=False)
+            with np.errstate(invalid="ignore"):  # a field without any word has mean length 0, and no score to spoil
+                index.index((terms.pop(name), vocabularies[name]), show_progress=False)
             self._indexes[name] = index
         self._ids = tuple(ids)
         self.fingerprint = getattr(documents, "fingerprint", None)
