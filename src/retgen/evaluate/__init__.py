@@ -1,0 +1,49 @@
+"""Measures, tests and tables: what a run or a set of answers is worth, and how sure that is.
+
+Everything here is light to import: ir_measures and matplotlib are loaded by the functions that need them.
+"""
+
+from __future__ import annotations
+
+from retgen.evaluate.answers import ANSWER_MEASURES, AnswerResult, evaluate_answers, exact_match, f1
+from retgen.evaluate.bleu import bleu1, bleu1_statistics
+from retgen.evaluate.bootstrap import Interval, bootstrap_corpus, bootstrap_difference, bootstrap_mean
+from retgen.evaluate.comparison import Comparison, compare, compare_corpus
+from retgen.evaluate.pairing import mean_over_seeds
+from retgen.evaluate.retrieval import COMMON_MEASURES, RetrievalResult, evaluate_run, parse_measure
+from retgen.evaluate.rouge import rouge_l
+from retgen.evaluate.significance import (
+    PairedTest,
+    corpus_randomisation_test,
+    holm,
+    paired_t_test,
+    randomisation_test,
+)
+
+__all__ = [
+    "ANSWER_MEASURES",
+    "COMMON_MEASURES",
+    "AnswerResult",
+    "Comparison",
+    "Interval",
+    "PairedTest",
+    "RetrievalResult",
+    "bleu1",
+    "bleu1_statistics",
+    "bootstrap_corpus",
+    "bootstrap_difference",
+    "bootstrap_mean",
+    "compare",
+    "compare_corpus",
+    "corpus_randomisation_test",
+    "evaluate_answers",
+    "evaluate_run",
+    "exact_match",
+    "f1",
+    "holm",
+    "mean_over_seeds",
+    "paired_t_test",
+    "parse_measure",
+    "randomisation_test",
+    "rouge_l",
+]
