@@ -1,0 +1,1 @@
+"""Tests, one folder for each room; a package so that they can share `tests.conformance`."""
