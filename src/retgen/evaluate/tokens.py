@@ -20,6 +20,7 @@ _TOKEN = re.compile(
     | (?<!\w)(?:[A-Za-z]\.)+(?![^\W_])                # U.S. and e.g. and F.
     | (?<!\w)(?:[A-Za-z]\.)+[A-Za-z](?!\w)            # U.S
     | (?<!\w)(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|etc|Inc|Co|Corp|Ltd|No|Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec)\.(?=\s)
+    | \d+:\d+[ap]m(?!\w)
     | \d+(?:[.,:/–]\d+)*(?=(?:{_UNITS})(?!\w))         # 10 | km: the number before a unit
     | \d+(?:[.,:/–]\d+)*(?![^\W_])                     # 1,000.5 and 10:30 and 1/2
     | and/or(?!\w)
