@@ -144,7 +144,7 @@ def test_descriptions_are_made_of_facts_that_the_passage_states():
 
 
 SLIPS = re.compile(r"[{}]|\s\s|\s[,.?;]|\.\.|,,|\bthe the\b|\b[Aa] [aeioAEIO]\w|\b[Aa]n [^aeiouAEIOU]|\|")
-EXCEPTIONS = re.compile(r"\ba (one|eu)|\ban hour", flags=re.IGNORECASE)
+EXCEPTIONS = re.compile(r"\ba (one|eu)|\ban (hour|honest|heir)", flags=re.IGNORECASE)
 
 
 @pytest.mark.parametrize("phrase", ["a Asia", "an Baroque", "{name}", "a  b", "the the Alps", "D.C.."])
@@ -154,7 +154,7 @@ def test_the_grammar_check_would_find(phrase: str):
 
 def test_texts_are_free_of_slips():
     texts = [q.text for q in QUESTIONS] + [d.text for d in PASSAGES.values()]
-    assert [t for t in texts if SLIPS.search(EXCEPTIONS.sub("", t))] == []
+    assert [t for t in texts if SLIPS.search(EXCEPTIONS.sub("so", t))] == []
     assert all(re.match(r"\w", t) and t[0] == t[0].upper() for t in texts)
     assert all(q.text[-1] in "?." for q in QUESTIONS)
     assert all(d.text[-1] == "." for d in PASSAGES.values())

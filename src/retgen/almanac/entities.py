@@ -2,7 +2,8 @@
 
 A fact file has a header row. Every file has the columns ``name`` (as written inside a sentence)
 and ``article`` (``the`` or empty); the other columns are facts, and an empty cell means that
-the almanac does not state the fact. Several values in one cell are separated by ``"; "``.
+the almanac does not state the fact. Several values in one cell are separated by ``"; "``,
+except in ``note``, which holds a whole sentence.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Entity:
     """One entry of the almanac.
 
     Attributes:
+        doc_id: the id of the entity's passage, such as ``country/laos``.
         kind: one of `KINDS`.
         name: the name without its article, as written inside a sentence.
         title: the name as a heading; names that two kinds share carry the kind in brackets.
@@ -48,16 +50,12 @@ class Entity:
         forms: placeholder to text, what a template may use (see `word_forms`).
     """
 
+    doc_id: str
     kind: str
     name: str
     title: str
     facts: dict[str, tuple[str, ...]]
     forms: dict[str, str]
-
-    @property
-    def doc_id(self) -> str:
-        """The id of the entity's passage, such as ``country/laos``."""
-        return f"{self.kind}/{slug(self.name)}"
 
 
 def read_lines(folder: str, filename: str) -> list[str]:
@@ -84,9 +82,12 @@ def _entity(kind: str, row: dict[str, str], shared: bool) -> Entity:
     name = row["name"]
     heading = capitalised(name)
     facts = {
-        column: tuple(cell.split("; ")) for column, cell in row.items() if cell and column not in ("name", "article")
+        column: (cell,) if column == "note" else tuple(cell.split("; "))
+        for column, cell in row.items()
+        if cell and column not in ("name", "article")
     }
     return Entity(
+        doc_id=f"{kind}/{slug(name)}",
         kind=kind,
         name=name,
         title=f"{heading} ({row.get('type', kind)})" if shared else heading,
@@ -106,7 +107,7 @@ def word_forms(name: str, article: str, facts: dict[str, tuple[str, ...]]) -> di
     Returns:
         For the name: ``name`` (with article), ``bare``, ``name_poss``. For a column ``c``: ``c``
         (its values joined), ``a_c`` (with "a" or "an"), ``c_s`` ("s" if there are several
-        values) and ``c_is`` ("is" or "are"). All of these also with a capital first letter,
+        values, or one number other than 1) and ``c_is`` ("is" or "are"). All of these also with a capital first letter,
         under the capitalised placeholder: ``Name``, ``A_kind``.
     """
     full = f"{article} {name}".strip()
@@ -115,7 +116,7 @@ def word_forms(name: str, article: str, facts: dict[str, tuple[str, ...]]) -> di
         joined = enumeration(values)
         forms[column] = joined
         forms[f"a_{column}"] = f"{indefinite_article(joined)} {joined}"
-        forms[f"{column}_s"] = "s" if len(values) > 1 else ""
+        forms[f"{column}_s"] = "s" if len(values) > 1 or (joined.isdigit() and joined != "1") else ""
         forms[f"{column}_is"] = "are" if len(values) > 1 else "is"
     if "pronoun" in forms:
         forms["he"] = forms["pronoun"]

@@ -2,7 +2,7 @@
 
 Each row gives a relation, a split and a template, and is one *family*, named by its split and
 its rank there (``train-1``, ``test-2``). A row whose split is ``answer`` lists the acceptable
-answers instead, separated by ``" | "``; without it, they are the values of the column that the
+answers instead, separated by ``" / "``; without it, they are the values of the column that the
 relation is named after. Relations named ``by-...`` describe an entity without naming it.
 """
 
@@ -136,7 +136,7 @@ def acceptable_answers(entity: Entity, relation: Relation) -> tuple[str, ...]:
     if relation.entity_free:
         return (entity.name,)
     if relation.answer:
-        options = relation.answer.split(" | ")
+        options = relation.answer.split(" / ")
         return tuple(text.format_map(entity.forms) for text in options if can_fill(entity, text))
     return entity.facts.get(relation.name, ())[:MAX_ANSWERS]
 
@@ -147,7 +147,8 @@ def describes_only(entity: Entity, template: str, text: str) -> bool:
     Two entities share a description if, for every column that the template uses, they have a
     value in common: "where French is spoken" fits each country with French among its languages.
     """
-    if re.search(rf"\b{re.escape(entity.name)}\b", text, flags=re.IGNORECASE):
+    name = entity.name.lower()
+    if name in text.lower() and re.search(rf"\b{re.escape(name)}\b", text.lower()):
         return False
     alike = [
         set[str]().union(*(_with_value(entity.kind, column)[value] for value in values))
