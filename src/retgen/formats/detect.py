@@ -9,7 +9,7 @@ from pathlib import Path
 
 from retgen.errors import FormatError, RecordError, UsageError
 from retgen.formats import folder, ir_datasets, msmarco_qna
-from retgen.formats.records import parse_json, peek, read_text
+from retgen.formats.lines import parse_json, peek, read_text
 
 ACCEPTED = (
     "Accepted: a BEIR folder, .jsonl, a .tsv of DPR passages, a SQuAD, DPR or MS MARCO QnA .json, "

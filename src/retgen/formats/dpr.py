@@ -16,7 +16,8 @@ from pathlib import Path
 
 from retgen.errors import FormatError, RecordError
 from retgen.formats.json_stream import json_array
-from retgen.formats.records import Record, SeenIds, Skipped, check_id, check_text, decoded, parsed, raw_lines
+from retgen.formats.lines import decoded, raw_lines
+from retgen.formats.records import Record, SeenIds, Skipped, check_id, check_text, parsed
 from retgen.store import atomic_file
 from retgen.types import Document, Query, Triplet
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from retgen.errors import FormatError, MissingExtraError, RecordError
 from retgen.formats import html_text
-from retgen.formats.records import Skipped, check_id, check_text, parsed, read_text
+from retgen.formats.lines import read_text
+from retgen.formats.records import Skipped, check_id, check_text, parsed
 from retgen.types import Document
 
 _MARKDOWN_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)

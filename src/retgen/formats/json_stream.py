@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from retgen.errors import RecordError
-from retgen.formats.records import open_bytes
+from retgen.formats.lines import DAMAGED, open_bytes
 
 _CHUNK = 1 << 16
 _LARGEST = 1 << 27
 _SPACE = re.compile(r"[ \t\r\n]*")
-_MEND = "The file is damaged from here on: get or make it again"
 
 
 def json_array(path: Path) -> Iterator[tuple[int, object]]:
@@ -64,7 +63,7 @@ class _Window:
         self._decoder = json.JSONDecoder(parse_constant=self._refuse)
 
     def error(self, what: str) -> RecordError:
-        return RecordError(what, path=self.path, line=self.number or 1, mend=_MEND)
+        return RecordError(what, path=self.path, line=self.number or 1, mend=DAMAGED)
 
     def next_character(self) -> str:
         """The next character that is not white space; empty at the end of the file."""

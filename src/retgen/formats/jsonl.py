@@ -11,17 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from retgen.errors import RecordError
-from retgen.formats.records import (
-    Record,
-    SeenIds,
-    Skipped,
-    check_id,
-    check_text,
-    decoded,
-    json_lines,
-    parsed,
-    raw_lines,
-)
+from retgen.formats.lines import decoded, raw_lines
+from retgen.formats.records import Record, SeenIds, Skipped, check_id, check_text, json_lines, parsed
 from retgen.store import atomic_file
 from retgen.types import Document, Query, Triplet
 

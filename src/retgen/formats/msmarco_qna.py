@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from retgen.errors import RecordError
-from retgen.formats.records import Record, SeenIds, Skipped, json_lines, parse_json, parsed, peek, read_text
+from retgen.formats.lines import parse_json, peek, read_text
+from retgen.formats.records import Record, SeenIds, Skipped, json_lines, parsed
 from retgen.types import Document, Query, Triplet
 
 COLUMNS = ("answers", "passages", "query", "query_id", "query_type", "wellFormedAnswers")

@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from retgen.errors import RecordError
-from retgen.formats.records import Record, SeenIds, Skipped, parse_json, read_text
+from retgen.formats.lines import parse_json, read_text
+from retgen.formats.records import Record, SeenIds, Skipped
 from retgen.types import Document, Query, Triplet
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from retgen.errors import RecordError, UsageError
 from retgen.formats import run_sidecar
-from retgen.formats.records import Skipped, check_id, decoded, parsed, raw_lines
+from retgen.formats.lines import decoded, raw_lines
+from retgen.formats.records import Skipped, check_id, parsed
 from retgen.store import atomic_file
 from retgen.types import Qrels, Run
 

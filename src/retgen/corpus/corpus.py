@@ -6,11 +6,9 @@ Chunked corpora remember which document each chunk came from, and bring a run ov
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 import weakref
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -19,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from retgen import store
-from retgen.errors import ArtefactError, MismatchError, RecordError, RetgenError, UnknownDocumentError
-from retgen.formats.records import check_id, check_text
+from retgen.corpus.build import ABOUT, CHUNK_MARK, DOCUMENTS, HASHES, NUMBERS, STARTS, hash_of, write
+from retgen.errors import ArtefactError, MismatchError, UnknownDocumentError
 from retgen.text import chunk_words as cut
 from retgen.types import Document, DocumentFilter, Run
 
@@ -28,14 +26,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 KIND = "corpus"
-CHUNK_MARK = "::"
-_DOCUMENTS = "documents.arrow"
-_HASHES = "hashes.npy"
-_NUMBERS = "numbers.npy"
-_STARTS = "starts.npy"
-_ABOUT = "corpus.json"
-_BATCH_DOCUMENTS = 1024
-_BATCH_CHARACTERS = 1 << 22
 
 
 class Corpus:
@@ -58,16 +48,16 @@ class Corpus:
         self.manifest = manifest
         torn = ArtefactError("this corpus is torn", where=self.path, mend="Build it again, or copy it again")
         try:
-            about = json.loads((self.path / _ABOUT).read_bytes())
+            about = json.loads((self.path / ABOUT).read_bytes())
             self.fingerprint: str = about["fingerprint"]
             self.source_fingerprint: str = about["source_fingerprint"]
             self.chunk_words: int | None = about["chunk_words"]
             self.chunk_overlap: int = about["chunk_overlap"]
             self._size: int = about["documents"]
-            self._hashes = _mapped(self.path / _HASHES)
-            self._numbers = _mapped(self.path / _NUMBERS)
-            self._starts = _mapped(self.path / _STARTS)
-            self._reader = ipc.open_file(pyarrow.memory_map(str(self.path / _DOCUMENTS)))
+            self._hashes = _mapped(self.path / HASHES)
+            self._numbers = _mapped(self.path / NUMBERS)
+            self._starts = _mapped(self.path / STARTS)
+            self._reader = ipc.open_file(pyarrow.memory_map(str(self.path / DOCUMENTS)))
         except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
             raise torn from error
         if not self._size == len(self._hashes) == len(self._numbers) == int(self._starts[-1]):
@@ -104,7 +94,7 @@ class Corpus:
             cut("", chunk_words or 0, chunk_overlap)
         about = {**(made_by or {}), "chunk_words": chunk_words, "chunk_overlap": chunk_overlap}
         with store.create(path, kind=KIND, made_by=about, overwrite=overwrite) as staging:
-            _write(documents, staging, Path(path), chunk_words, chunk_overlap)
+            write(documents, staging, Path(path), chunk_words, chunk_overlap)
         return cls.open(path)
 
     @classmethod
@@ -158,7 +148,7 @@ class Corpus:
             IndexError: the number is not from 0 to ``len - 1``.
         """
         batch, row = self._locate(number)
-        return _document(batch, row)
+        return _document(*(column[row].as_py() for column in batch.columns))
 
     def number(self, doc_id: str) -> int:
         """The number of the document with this id.
@@ -234,8 +224,8 @@ class Corpus:
         for index in range(self._reader.num_record_batches):
             # Not kept: a walk over the corpus must not hold every batch's objects.
             batch = self._reader.get_batch(index)
-            for row in range(batch.num_rows):
-                yield _document(batch, row)
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                yield _document(*row)
 
     def __repr__(self) -> str:
         return f"Corpus({self._size} {'chunks' if self.chunked else 'documents'}, {str(self.path)!r})"
@@ -258,7 +248,7 @@ class Corpus:
 
     def _find(self, doc_id: str) -> int | None:
         try:
-            wanted = _hash(doc_id)
+            wanted = hash_of(doc_id)
         except UnicodeEncodeError:
             return None
         place = int(np.searchsorted(self._hashes, np.uint64(wanted)))
@@ -301,148 +291,5 @@ def _mapped(path: Path) -> npt.NDArray[np.generic]:
     return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
 
 
-def _hash(doc_id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
-
-
-def _document(batch: pyarrow.RecordBatch, row: int) -> Document:
-    doc_id, title, text, metadata = (batch.column(i)[row].as_py() for i in range(4))
+def _document(doc_id: str, title: str, text: str, metadata: str) -> Document:
     return Document(doc_id, text, title, json.loads(metadata) if metadata else {})
-
-
-def _chunks(document: Document, size: int, overlap: int) -> Iterator[Document]:
-    """A document's chunks; one without words stays one chunk, so that its title can be found."""
-    for number, (start, end) in enumerate(cut(document.text, size, overlap) or [(0, 0)]):
-        yield Document(
-            f"{document.id}{CHUNK_MARK}{number}",
-            document.text[start:end],
-            document.title,
-            {**document.metadata, "document": document.id, "start": start, "end": end},
-        )
-
-
-class _Fingerprint:
-    """A hash over ids and contents in order; lengths go in too, so that no two sequences look alike."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-
-    def add(self, document: Document) -> None:
-        for part in (document.id, document.title, document.text):
-            data = part.encode()
-            self._hash.update(len(data).to_bytes(8, "little"))
-            self._hash.update(data)
-
-    def value(self) -> str:
-        return self._hash.hexdigest()
-
-
-class _Writer:
-    """Collects documents into batches of bounded size and writes them."""
-
-    def __init__(self, path: Path) -> None:
-        import pyarrow
-        from pyarrow import ipc
-
-        self._schema = pyarrow.schema([(name, pyarrow.string()) for name in ("id", "title", "text", "metadata")])
-        self._file = ipc.new_file(str(path), self._schema)
-        self._rows: list[tuple[str, str, str, str]] = []
-        self._characters = 0
-        self.starts = [0]
-        self.hashes = array("Q")
-
-    def add(self, document: Document) -> None:
-        metadata = json.dumps(dict(document.metadata), ensure_ascii=False) if document.metadata else ""
-        self._rows.append((document.id, document.title, document.text, metadata))
-        self._characters += len(document.text) + len(document.title) + len(metadata)
-        self.hashes.append(_hash(document.id))
-        if len(self._rows) >= _BATCH_DOCUMENTS or self._characters >= _BATCH_CHARACTERS:
-            self._flush()
-
-    def close(self) -> None:
-        self._flush()
-        self._file.close()
-
-    def _flush(self) -> None:
-        import pyarrow
-
-        if self._rows:
-            columns = [pyarrow.array(column, pyarrow.string()) for column in zip(*self._rows, strict=True)]
-            self._file.write_batch(pyarrow.record_batch(columns, schema=self._schema))
-            self.starts.append(self.starts[-1] + len(self._rows))
-            self._rows, self._characters = [], 0
-
-
-def _write(
-    documents: Iterable[Document], staging: Path, target: Path, chunk_words: int | None, chunk_overlap: int
-) -> None:
-    writer = _Writer(staging / _DOCUMENTS)
-    whole, pieces = _Fingerprint(), _Fingerprint()
-    try:
-        for number, document in enumerate(documents, start=1):
-            _check(document, number, target)
-            whole.add(document)
-            if chunk_words is None:
-                writer.add(document)
-                continue
-            for chunk in _chunks(document, chunk_words, chunk_overlap):
-                pieces.add(chunk)
-                writer.add(chunk)
-    finally:
-        writer.close()
-    hashes = np.frombuffer(writer.hashes, dtype=np.uint64)
-    if not len(hashes):
-        raise RetgenError("there are no documents to make a corpus of", where=target, mend="Check the input")
-    order = np.argsort(hashes, kind="stable").astype(np.int64)
-    np.save(staging / _HASHES, hashes[order])
-    np.save(staging / _NUMBERS, order)
-    np.save(staging / _STARTS, np.asarray(writer.starts, dtype=np.int64))
-    source = whole.value()
-    about = {
-        "documents": len(hashes),
-        "fingerprint": source if chunk_words is None else pieces.value(),
-        "source_fingerprint": source,
-        "chunk_words": chunk_words,
-        "chunk_overlap": chunk_overlap,
-    }
-    (staging / _ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
-    _check_unique(staging, hashes, order, target)
-
-
-def _check(document: Document, number: int, target: Path) -> None:
-    def bad(what: str, name: str) -> RecordError:
-        return RecordError(what, path=target, line=number, field=name, mend="Mend this document")
-
-    check_id(document.id, lambda what: bad(what, "id"))
-    check_text(document.text, lambda what: bad(what, "text"))
-    check_text(document.title, lambda what: bad(what, "title"))
-    if document.metadata:
-        try:
-            json.dumps(dict(document.metadata), ensure_ascii=False, allow_nan=False).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            raise bad(f"the metadata of {document.id!r} are not plain JSON values ({error})", "metadata") from error
-
-
-def _check_unique(staging: Path, hashes: npt.NDArray[np.uint64], order: npt.NDArray[np.int64], target: Path) -> None:
-    """Documents whose ids share a hash are compared; all others differ for certain."""
-    import pyarrow
-    from pyarrow import ipc
-
-    ordered = hashes[order]
-    same = np.flatnonzero(ordered[1:] == ordered[:-1])
-    if not len(same):
-        return
-    with pyarrow.memory_map(str(staging / _DOCUMENTS)) as source:
-        ids = ipc.open_file(source).read_all().column(0)
-        met: dict[str, int] = {}
-        for place in same.tolist():
-            for number in order[place : place + 2].tolist():
-                doc_id = ids[number].as_py()
-                if met.setdefault(doc_id, number) != number:
-                    raise RecordError(
-                        f"the document id {doc_id!r} occurs a second time (first as number {met[doc_id] + 1})",
-                        path=target,
-                        line=number + 1,
-                        field="id",
-                        mend="Give every document its own id",
-                    )

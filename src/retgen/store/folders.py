@@ -1,0 +1,140 @@
+"""Building and opening folders."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from retgen.errors import ArtefactError, LockedError, UsageError
+from retgen.store.files import FULL, own_errors, resolved, siblings
+from retgen.store.manifest import Manifest, check_files, read_manifest, seal
+from retgen.store.placing import await_recovery, locked, put_in_place, recover, remove_tree
+
+_BUILDING = "building"
+
+
+@contextlib.contextmanager
+def create(
+    path: str | Path, *, kind: str, made_by: Mapping[str, object] | None = None, overwrite: bool = False
+) -> Iterator[Path]:
+    """Build a folder: write into the path this yields; it becomes ``path`` when the block ends without an error.
+
+    Args:
+        path: where the folder shall stand. Missing parents are made.
+        kind: what it holds; `open_folder` asks for it by this name.
+        made_by: JSON values that say how it was made.
+        overwrite: replace a retgen folder of the same kind. Anything else that stands there is never touched.
+
+    Raises:
+        LockedError: another process is building this path.
+        ArtefactError: something stands there that may not be replaced, or the disk is full or not writable.
+        UsageError: ``made_by`` is not JSON.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as home:
+        ...     with create(Path(home) / "greeting", kind="note") as staging:
+        ...         _ = (staging / "hello.txt").write_text("hello")
+        ...     sorted(open_folder(Path(home) / "greeting", kind="note").files)
+        ['hello.txt']
+    """
+    target = resolved(path)
+    try:
+        described = json.loads(json.dumps(dict(made_by or {}), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"what made a folder must be plain JSON values ({error})", where=target) from error
+    with own_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(target):
+        with own_errors(target):
+            recover(target)
+            for stale in siblings(target, _BUILDING):
+                remove_tree(stale)
+        _check_replaceable(target, kind, overwrite)
+        staging = target.parent / f".{target.name}.{_BUILDING}-{os.getpid()}-{secrets.token_hex(4)}"
+        with own_errors(target):
+            staging.mkdir()
+        try:
+            with own_errors(target, only=FULL):
+                yield staging
+            with own_errors(target):
+                seal(staging, kind, described)
+                put_in_place(staging, target)
+        finally:
+            remove_tree(staging)
+
+
+def open_folder(path: str | Path, *, kind: str, verify: bool = False) -> Manifest:
+    """Check that a folder is whole and of this kind, and read its manifest.
+
+    Args:
+        path: the folder.
+        kind: what it must hold.
+        verify: also read every file and compare checksums; without it, presence and sizes are compared.
+
+    Raises:
+        ArtefactError: it is missing, torn, foreign, newer than this version, or of another kind.
+    """
+    target = resolved(path)
+    with own_errors(target, reading=True):
+        await_recovery(target)
+        for _ in range(100):
+            manifest = read_manifest(target)
+            if manifest.kind != kind:
+                raise ArtefactError(
+                    f"this folder holds a {manifest.kind}, not a {kind}",
+                    where=target,
+                    mend=f"Give the path of a {kind}",
+                )
+            try:
+                check_files(manifest, contents=verify)
+            except ArtefactError:
+                # Replaced by a newer build between the manifest and the files: look again.
+                if read_manifest(target).digest == manifest.digest:
+                    raise
+                continue
+            return manifest
+    raise LockedError("this folder is being replaced again and again", where=target, mend="Wait for its builder to end")
+
+
+def verify(path: str | Path) -> Manifest:
+    """Read every file of a folder of any kind and compare it with the manifest.
+
+    Raises:
+        ArtefactError: it is missing, torn, foreign or newer than this version.
+    """
+    target = resolved(path)
+    with own_errors(target, reading=True):
+        await_recovery(target)
+        kind = read_manifest(target).kind
+    return open_folder(target, kind=kind, verify=True)
+
+
+def _check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ArtefactError("a file stands where a folder shall be made", where=target, mend="Choose another path")
+    with own_errors(target):
+        if not any(target.iterdir()):
+            return
+    try:
+        found = read_manifest(target, any_version=True).kind
+    except ArtefactError as error:
+        raise ArtefactError(
+            "a folder stands there that retgen did not make, or whose manifest is torn",
+            where=target,
+            mend="Choose another path, or remove that folder yourself",
+        ) from error
+    if found != kind:
+        raise ArtefactError(
+            f"a {found} stands there, and a {kind} shall be made", where=target, mend="Choose another path"
+        )
+    if not overwrite:
+        raise ArtefactError(
+            f"a {kind} stands there already", where=target, mend="Choose another path, or ask to overwrite it"
+        )
