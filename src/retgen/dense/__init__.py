@@ -1,0 +1,5 @@
+"""Retrieval by embeddings. Needs the extra ``dense``; nothing heavy is loaded before a model is."""
+
+from retgen.dense.bi_encoder import DenseRetriever
+
+__all__ = ["DenseRetriever"]
