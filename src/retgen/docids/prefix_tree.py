@@ -157,7 +157,7 @@ class PrefixTree:
         starts = np.cumsum(counts) - counts
         owner = np.repeat(np.arange(len(states)), counts)
         edge = first[owner] + (np.arange(len(owner)) - starts[owner])
-        tokens = np.empty(len(owner), dtype=arrays.edge_tokens.dtype)
+        tokens = np.empty(len(owner), dtype=np.promote_types(arrays.edge_tokens.dtype, arrays.tails.dtype))
         targets = np.empty(len(owner), dtype=np.int64)
         branching = is_node[owner]
         tokens[branching] = arrays.edge_tokens[edge[branching]]
