@@ -1,0 +1,223 @@
+"""An index: a corpus and the retrievers over it, in one folder that is replaced whole or not at all."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from retgen import store
+from retgen.corpus import Corpus
+from retgen.errors import ArtefactError, UsageError
+from retgen.pipeline import Progress
+from retgen.types import Document, DocumentFilter, Query, Retriever, Run
+
+KIND = "index"
+_CORPUS = "corpus"
+
+# Where each retriever's class lives; loaded when it is asked for, so that BM25 alone stays light.
+_RETRIEVERS: Mapping[str, tuple[str, str]] = {
+    "bm25": ("retgen.lexical", "BM25"),
+    "dense": ("retgen.dense", "DenseRetriever"),
+}
+
+
+class FilteringRetriever(Retriever, Protocol):
+    """A retriever that takes a metadata filter."""
+
+    def search(self, queries: Sequence[Query], k: int = 100, *, filter: DocumentFilter | None = None) -> Run:
+        """The best ``k`` documents of every query, among those the filter keeps."""
+        ...
+
+
+class Index:
+    """A corpus with its retrievers. Make one with `build` or `open`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as home:
+        ...     documents = [Document("a", "Tea is hot."), Document("b", "Ice is cold.")]
+        ...     index = Index.build(documents, Path(home) / "index")
+        ...     index.search([Query("q", "what is cold?")], k=5).doc_ids("q")
+        ['b']
+    """
+
+    def __init__(self, manifest: store.Manifest) -> None:
+        self.path = manifest.path
+        self.manifest = manifest
+        self.corpus = Corpus.open(self.path / _CORPUS)
+        self.fingerprint = self.corpus.fingerprint
+        self._open: dict[str, FilteringRetriever] = {}
+
+    @classmethod
+    def build(
+        cls,
+        documents: Iterable[Document],
+        path: str | Path,
+        *,
+        fields: str | Mapping[str, float] = "flat",
+        language: str = "english",
+        k1: float = 0.9,
+        b: float = 0.4,
+        chunk_words: int | None = None,
+        chunk_overlap: int = 0,
+        dense: str | None = None,
+        made_by: Mapping[str, object] | None = None,
+        overwrite: bool = False,
+        progress: Callable[[str], Progress] | None = None,
+    ) -> Index:
+        """Write an index and open it. A failure leaves what stood there before.
+
+        Args:
+            documents: with unique ids; streamed.
+            path: where the index shall stand.
+            fields: what BM25 counts, see `retgen.lexical.BM25`.
+            language: of BM25's stemmer and stop words.
+            k1: see `retgen.lexical.BM25`.
+            b: see `retgen.lexical.BM25`.
+            chunk_words: cut documents into chunks of so many words; None keeps them whole.
+            chunk_overlap: words that a chunk shares with the one before.
+            dense: also embed every document with this bi-encoder: ``"minilm"``, a folder or a hub id.
+            made_by: what to write into the manifest about its making.
+            overwrite: replace an index that stands there.
+            progress: asked for a progress callback for each of the steps it names: "bm25", "dense".
+
+        Raises:
+            RecordError: a document cannot be stored, or its id occurs twice.
+            RetgenError: there are no documents.
+            UsageError: a setting cannot be used.
+            ArtefactError: something stands there that may not be replaced.
+        """
+        from retgen.lexical import BM25
+        from retgen.lexical.settings import BM25Settings
+
+        settings = BM25Settings.of(fields, language, k1, b)
+        about = {**(made_by or {}), "retrievers": ["bm25", *(["dense"] if dense is not None else [])], "dense": dense}
+        with store.create(path, kind=KIND, made_by=about, overwrite=overwrite) as staging:
+            corpus = Corpus.build(
+                documents, staging / _CORPUS, chunk_words=chunk_words, chunk_overlap=chunk_overlap, made_by=made_by
+            )
+            BM25.build(
+                corpus,
+                fields=settings.fields,
+                language=language,
+                k1=k1,
+                b=b,
+                progress=progress("bm25") if progress is not None else None,
+            ).save(staging / "bm25")
+            if dense is not None:
+                from retgen.dense import DenseRetriever
+
+                DenseRetriever.build(corpus, dense, progress=progress("dense") if progress is not None else None).save(
+                    staging / "dense"
+                )
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path, *, verify: bool = False) -> Index:
+        """Open an index. Retrievers are opened when they are first asked for.
+
+        Args:
+            path: its folder.
+            verify: also compare every file's checksum.
+
+        Raises:
+            ArtefactError: it is missing, torn, foreign, newer than this version, or of another kind.
+        """
+        return cls(store.open_folder(path, kind=KIND, verify=verify))
+
+    @property
+    def retrievers(self) -> tuple[str, ...]:
+        """The names of the retrievers it holds."""
+        return tuple(cast(Sequence[str], self.manifest.made_by["retrievers"]))
+
+    def retriever(self, name: str = "bm25") -> FilteringRetriever:
+        """One of its retrievers.
+
+        Raises:
+            UsageError: it holds none of that name.
+            MismatchError: that part was built from another corpus.
+            ArtefactError: that part is torn.
+        """
+        if name not in self.retrievers:
+            raise UsageError(
+                f"this index has no retriever {name!r}",
+                where=self.path,
+                mend=f"It has: {', '.join(self.retrievers)}. Others are added when it is built, e.g. --dense minilm",
+            )
+        if name not in self._open:
+            if name not in _RETRIEVERS:
+                raise ArtefactError(f"this retgen cannot open the retriever {name!r}", where=self.path)
+            module, attribute = _RETRIEVERS[name]
+            opener: Any = getattr(importlib.import_module(module), attribute)
+            self._open[name] = opener.open(self.path / name, self.corpus)
+        return self._open[name]
+
+    def search(
+        self,
+        queries: Sequence[Query],
+        k: int = 100,
+        *,
+        retriever: str = "bm25",
+        filter: DocumentFilter | None = None,
+        by_document: bool = True,
+    ) -> Run:
+        """The best ``k`` documents of every query.
+
+        Args:
+            queries: with unique ids.
+            k: at most so many hits each.
+            retriever: the name of one of `retrievers`.
+            filter: keeps documents by their metadata (chunks carry their document's).
+            by_document: in a chunked index, bring chunks back to their documents, each standing where its best chunk
+                stood; False gives the chunks.
+
+        Raises:
+            UsageError: k < 1, a query id occurs twice, or there is no such retriever.
+        """
+        found = self.retriever(retriever)
+        if not (by_document and self.corpus.chunked):
+            return found.search(queries, k, filter=filter)
+        # Several chunks of one document share its place: look deeper until k documents stand, or no chunk is left.
+        depth = 4 * k
+        while True:
+            chunks = found.search(queries, depth, filter=filter)
+            run = self.corpus.aggregate(chunks)
+            if depth >= len(self.corpus) or all(
+                len(run.doc_ids(query_id)) >= k or len(chunks.doc_ids(query_id)) < depth for query_id in run
+            ):
+                return run.top(k)
+            depth *= 4
+
+    def __getitem__(self, doc_id: str, /) -> Document:
+        return self.corpus[doc_id]
+
+    def __len__(self) -> int:
+        return len(self.corpus)
+
+    def __repr__(self) -> str:
+        return f"Index({len(self)} {'chunks' if self.corpus.chunked else 'documents'}, {', '.join(self.retrievers)})"
+
+
+def metadata_filter(conditions: Mapping[str, str]) -> DocumentFilter:
+    """A filter that keeps documents whose metadata have all of these values; for a list, one of its values.
+
+    Values are compared as text, so ``{"year": "1999"}`` also finds the number 1999.
+
+    Example:
+        >>> keep = metadata_filter({"year": "1999"})
+        >>> keep(Document("a", "", metadata={"year": 1999})), keep(Document("b", "", metadata={"year": [1998]}))
+        (True, False)
+    """
+
+    def keep(document: Document) -> bool:
+        return all(wanted in _as_texts(document.metadata.get(name)) for name, wanted in conditions.items())
+
+    return keep
+
+
+def _as_texts(value: object) -> list[str]:
+    if value is None:
+        return []
+    return [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
