@@ -6,6 +6,7 @@ beams of a query, so they are laid out anew only when the number of beams change
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -101,7 +102,9 @@ class Seq2SeqSession:
         return self._states.repeat_interleave(width, dim=0), self._mask.repeat_interleave(width, dim=0)
 
     def _logits(self, tokens: Tensor, states: Tensor, mask: Tensor, *, cache: EncoderDecoderCache | None) -> Tensor:
-        hook = self._head.register_forward_hook(self._project_in_fp32) if self._fp32_weight is not None else None
+        hook = None
+        if self._fp32_weight is not None:
+            hook = self._head.register_forward_hook(partial(_project_in_fp32, self._fp32_weight))
         try:
             output = self.model(
                 encoder_outputs=BaseModelOutput(last_hidden_state=states),
@@ -117,7 +120,8 @@ class Seq2SeqSession:
         logits: Tensor = output.logits
         return logits.float()
 
-    def _project_in_fp32(self, module: torch.nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        assert self._fp32_weight is not None
-        bias = getattr(module, "bias", None)
-        return torch.nn.functional.linear(inputs[0].float(), self._fp32_weight, None if bias is None else bias.float())
+
+def _project_in_fp32(weight: Tensor, module: torch.nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    """The output of a linear layer once more, from its input and its weights in fp32."""
+    bias = getattr(module, "bias", None)
+    return torch.nn.functional.linear(inputs[0].float(), weight, None if bias is None else bias.float())
