@@ -109,24 +109,26 @@ def chunk_words(text: str, size: int, overlap: int = 0) -> list[Span]:
     return chunks
 
 
-# A full stop after these never ends a sentence: what follows belongs to them.
-_LEADS = """
-mr mrs ms mx dr prof rev hon fr sr sra st ste mt ft messrs mme mlle gen col maj capt cmdr lt sgt cpl pvt adm gov sen rep
-pres supt insp no nos vol vols fig figs eq eqs sec sect ch chap pp p art cf vs viz approx ca est al eg ie e.g i.e c.f op
-cit ed eds trans jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thurs fri sat sun dept univ assn
-ave blvd rd bros
+# A name follows these: their full stop ends nothing. Only with a capital, for "col", "gen" and "ft" are words as well.
+_TITLES = """
+Mr Mrs Ms Mx Dr Prof Rev Hon Fr Sr Sra St Ste Mt Ft Messrs Mme Mlle Gen Col Maj Capt Cmdr Lt Sgt Cpl Pvt Adm Gov Sen Rep
+Pres Supt Insp mr mrs ms dr prof cf vs viz approx eg ie e.g i.e c.f
 """
-# A full stop after these may end one: it does when a word that often begins a sentence follows.
+# A number follows these, or they are words.
+_REFERENCES = "no nos vol vols fig figs eq eqs sec sect ch chap pp p art"
+# A full stop after these may end a sentence: it does when a word that often begins one follows.
 _TAILS = """
-etc inc ltd co corp plc llc jr esq ph.d m.d b.a m.a b.sc m.sc a.m p.m am pm a.d b.c u.s u.k u.n e.u u.s.a u.s.s.r d.c
-cent min max hrs hr mins secs lbs lb oz kg km cm mm
+etc inc ltd co corp plc llc jr esq ph.d m.d b.a m.a b.sc m.sc a.m p.m am pm a.d b.c u.s u.k u.n e.u u.s.a u.s.s.r d.c al
+ca cent min max hrs hr mins secs lbs lb oz kg km cm mm ft dept univ assn bros ave blvd rd
+Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec Mon Tue Tues Wed Thu Thurs Fri Sat Sun
 """
 _STARTERS = """
 The A An This That These Those He She It They We You I His Her Its Their Our My In On At As If When While After Before
 Although Though However But And So Then There Here For From With By To Of One Two Some Many Most Each Every No Not All
 Both What Who Why How Where Which Since Because During According Among Another Other Also Later Once
 """
-_LEAD_WORDS = frozenset(_LEADS.split())
+_TITLE_WORDS = frozenset(_TITLES.split())
+_REFERENCE_WORDS = frozenset(_REFERENCES.split())
 _TAIL_WORDS = frozenset(_TAILS.split())
 _STARTER_WORDS = frozenset(_STARTERS.split())
 _ENDING = re.compile(
@@ -136,6 +138,7 @@ _ENDING = re.compile(
 _OPENERS = "\"'“‘«([¿¡—–-"
 _LAST_WORD = re.compile(r"[^\s\"'“‘«(\[]+$")
 _FIRST_WORD = re.compile(r"[^\W\d_]+")
+_ROMAN = re.compile(r"(?:[IVXLC]{2,}|[VX])\b")
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 
 
@@ -185,15 +188,16 @@ def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
     if mark != ".":
         return True
     last = _LAST_WORD.search(text, max(start, match.start() - 40), match.start())
-    word = last.group().lower() if last else ""
+    word = last.group() if last else ""
     first = _FIRST_WORD.match(text, position)
     starter = first is not None and first.group() in _STARTER_WORDS
-    if word in _LEAD_WORDS:
-        # "no." and months are leads before a number, and plain words otherwise.
-        return word in {"no", "mar", "sun", "sat", "art", "est", "jan", "may"} and starter
-    if word in _TAIL_WORDS or _INITIALS.fullmatch(word):
+    if word in _TITLE_WORDS:
+        return False
+    if word.lower() in _REFERENCE_WORDS:
+        return not (following.isdigit() or _ROMAN.match(text, position))
+    if _INITIALS.fullmatch(word) or word in _TAIL_WORDS or (not word.istitle() and word.lower() in _TAIL_WORDS):
         # "J. R. Smith", "Inc. The firm": a lone initial ends nothing unless a usual opening follows.
-        return starter and not (len(word) == 1 and word != "i" and _is_initial_in_name(text, start, match.start()))
+        return starter and not (len(word) == 1 and word not in "Ii" and _is_initial_in_name(text, start, match.start()))
     return True
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from retgen.errors import ArtefactError, LockedError, UsageError
 from retgen.store.files import FULL, own_errors, resolved, siblings
 from retgen.store.manifest import Manifest, check_files, read_manifest, seal
-from retgen.store.placing import await_recovery, locked, put_in_place, recover, remove_tree
+from retgen.store.placing import await_recovery, awaits_recovery, identity, locked, put_in_place, recover, remove_tree
 
 _BUILDING = "building"
+_LOOKS = 100
 
 
 @contextlib.contextmanager
@@ -49,7 +50,7 @@ def create(
         raise UsageError(f"what made a folder must be plain JSON values ({error})", where=target) from error
     with own_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    with locked(target):
+    with locked(target, patience=0.2):
         with own_errors(target):
             recover(target)
             for stale in siblings(target, _BUILDING):
@@ -81,20 +82,21 @@ def open_folder(path: str | Path, *, kind: str, verify: bool = False) -> Manifes
     """
     target = resolved(path)
     with own_errors(target, reading=True):
-        await_recovery(target)
-        for _ in range(100):
-            manifest = read_manifest(target)
-            if manifest.kind != kind:
-                raise ArtefactError(
-                    f"this folder holds a {manifest.kind}, not a {kind}",
-                    where=target,
-                    mend=f"Give the path of a {kind}",
-                )
+        for _ in range(_LOOKS):
+            await_recovery(target)
+            before = identity(target)
             try:
+                manifest = read_manifest(target)
+                if manifest.kind != kind:
+                    raise ArtefactError(
+                        f"this folder holds a {manifest.kind}, not a {kind}",
+                        where=target,
+                        mend=f"Give the path of a {kind}",
+                    )
                 check_files(manifest, contents=verify)
             except ArtefactError:
-                # Replaced by a newer build between the manifest and the files: look again.
-                if read_manifest(target).digest == manifest.digest:
+                # A builder may have put a newer folder there while this one was being read: then look again.
+                if identity(target) == before and (before is not None or not awaits_recovery(target)):
                     raise
                 continue
             return manifest

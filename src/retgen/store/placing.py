@@ -26,11 +26,16 @@ _RECOVERY_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Hold the lock beside a folder, or raise `LockedError` at once."""
+def locked(target: Path, *, patience: float = 0.0) -> Iterator[None]:
+    """Hold the lock beside a folder, or raise `LockedError`.
+
+    ``patience`` (seconds) outlasts a reader that holds it for the moment of a recovery.
+    """
     lock = target.parent / f".{target.name}.lock"
+    deadline = time.monotonic() + patience
     with own_errors(target):
-        handle = _acquire(lock)
+        while (handle := _acquire(lock)) is None and time.monotonic() < deadline:
+            time.sleep(0.01)
     if handle is None:
         raise LockedError("another process is building this", where=target, mend="Wait until it ends, or end it")
     try:
@@ -76,10 +81,24 @@ def recover(target: Path) -> None:
         sync(target.parent)
 
 
+def awaits_recovery(target: Path) -> bool:
+    """Whether a builder stands, or died, between its two renames."""
+    return not target.exists() and _previous(target).exists()
+
+
+def identity(target: Path) -> tuple[int, int, int] | None:
+    """What tells a folder from another that took its place: its renaming touches the change time too."""
+    try:
+        found = target.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
+
+
 def await_recovery(target: Path) -> None:
     """Before opening: put back what a killed builder moved aside, or wait for a living one to finish its step."""
     deadline = time.monotonic() + _RECOVERY_SECONDS
-    while not target.exists() and _previous(target).exists():
+    while awaits_recovery(target):
         try:
             with locked(target):
                 recover(target)
