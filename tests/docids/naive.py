@@ -67,7 +67,9 @@ class HashModel:
         )
 
     def reorder(self, parents: torch.Tensor) -> None:
-        self.rows = [[row[parent] for parent in chosen] for row, chosen in zip(self.rows, parents.tolist(), strict=True)]
+        self.rows = [
+            [row[parent] for parent in chosen] for row, chosen in zip(self.rows, parents.tolist(), strict=True)
+        ]
 
     def score(self, tokens: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(

@@ -26,7 +26,9 @@ def find(model: HashModel, docids: Sequence[Sequence[int]], **options: int) -> t
     return tree, search(model, tree, start_token_id=0, **options)
 
 
-def long_way(model: HashModel, query: int, docids: Sequence[Sequence[int]], num_beams: int) -> list[tuple[Docid, float]]:
+def long_way(
+    model: HashModel, query: int, docids: Sequence[Sequence[int]], num_beams: int
+) -> list[tuple[Docid, float]]:
     """Beam search on lists and dicts, with the rules of `generate`."""
     trie = dict_trie(docids)
     beams: list[tuple[Docid, float]] = [((), 0.0)]
@@ -98,10 +100,7 @@ def test_k_counts_documents_and_a_shared_docid_gives_each_of_its_documents_once(
     for k in range(1, 6):
         model = HashModel(1, VOCAB, seed=5)
         order = [
-            number
-            for docid, _ in model.exhaustive(0, docids)
-            for number in range(5)
-            if tuple(docids[number]) == docid
+            number for docid, _ in model.exhaustive(0, docids) for number in range(5) if tuple(docids[number]) == docid
         ]
         _, hits = find(model, docids, num_beams=5, k=k)
         assert hits.documents[0].tolist() == order[:k]
