@@ -10,6 +10,7 @@ from retgen.evaluate.bleu import bleu1, bleu1_statistics
 from retgen.evaluate.bootstrap import Interval, bootstrap_corpus, bootstrap_difference, bootstrap_mean
 from retgen.evaluate.comparison import Comparison, compare, compare_corpus
 from retgen.evaluate.pairing import mean_over_seeds
+from retgen.evaluate.plots import Curve, iteration_curves, learning_curves, save_figure
 from retgen.evaluate.retrieval import COMMON_MEASURES, RetrievalResult, evaluate_run, parse_measure
 from retgen.evaluate.rouge import rouge_l
 from retgen.evaluate.significance import (
@@ -19,15 +20,22 @@ from retgen.evaluate.significance import (
     paired_t_test,
     randomisation_test,
 )
+from retgen.evaluate.table import Table
+from retgen.evaluate.table_parts import Column, Row, Section
 
 __all__ = [
     "ANSWER_MEASURES",
     "COMMON_MEASURES",
     "AnswerResult",
+    "Column",
     "Comparison",
+    "Curve",
     "Interval",
     "PairedTest",
     "RetrievalResult",
+    "Row",
+    "Section",
+    "Table",
     "bleu1",
     "bleu1_statistics",
     "bootstrap_corpus",
@@ -41,9 +49,12 @@ __all__ = [
     "exact_match",
     "f1",
     "holm",
+    "iteration_curves",
+    "learning_curves",
     "mean_over_seeds",
     "paired_t_test",
     "parse_measure",
     "randomisation_test",
     "rouge_l",
+    "save_figure",
 ]

@@ -1,0 +1,185 @@
+"""The two pictures of UniGen's paper: learning curves over seeds (Figure 5) and measures against rounds (Figure 4).
+
+Figures are built with matplotlib's object interface, without pyplot: no window, no global state. The same numbers give
+the same SVG, byte for byte.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from retgen.errors import MissingExtraError, UsageError
+from retgen.store import atomic_file
+from retgen.types import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RETRIEVAL_COLOUR = "tab:blue"
+"""Of the left axis, MRR@10 in the paper."""
+ANSWER_COLOUR = "tab:red"
+"""Of the right axis, EM or BLEU-1 in the paper."""
+
+_FORMATS = {".svg": "svg", ".png": "png", ".pdf": "pdf"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One measure against steps or rounds, over seeds.
+
+    Args:
+        name: what the axis says, e.g. ``"MRR@10"``.
+        positions: the steps or rounds, rising, shape (points,).
+        values: shape (seeds, points), or (points,) for one seed. NaN where a seed has no value.
+
+    Raises:
+        UsageError: shapes that do not fit, no points, positions that do not rise, or a point without any value.
+    """
+
+    name: str
+    positions: npt.ArrayLike
+    values: npt.ArrayLike
+
+    def __post_init__(self) -> None:
+        positions = np.asarray(self.positions, dtype=np.float64)
+        values = np.atleast_2d(np.asarray(self.values, dtype=np.float64))
+        if positions.ndim != 1 or not positions.size or values.ndim != 2 or values.shape[1] != positions.size:
+            raise UsageError(
+                f"the curve {self.name!r} needs as many values per seed as positions; "
+                f"got positions of shape {positions.shape} and values of shape {values.shape}"
+            )
+        if (np.diff(positions) <= 0).any():
+            raise UsageError(f"the positions of the curve {self.name!r} must rise")
+        if np.isnan(values).all(axis=0).any():
+            raise UsageError(f"the curve {self.name!r} has a position where no seed has a value")
+        object.__setattr__(self, "positions", positions)
+        object.__setattr__(self, "values", values)
+
+    @classmethod
+    def from_seeds(cls, name: str, seeds: Sequence[Mapping[int, float]]) -> Curve:
+        """A curve from one mapping of step → value per seed; steps that a seed lacks are left out of its mean."""
+        steps = sorted({step for seed in seeds for step in seed})
+        return cls(name, steps, [[seed.get(step, float("nan")) for step in steps] for seed in seeds])
+
+    @property
+    def mean(self) -> FloatArray:
+        """Over seeds, shape (points,)."""
+        return np.asarray(np.nanmean(np.asarray(self.values), axis=0), dtype=np.float64)
+
+    @property
+    def std(self) -> FloatArray:
+        """Sample standard deviation (n − 1) over the seeds that have a value; 0 where only one has. Shape (points,)."""
+        values = np.asarray(self.values)
+        count = (~np.isnan(values)).sum(axis=0)
+        squares = np.nansum((values - self.mean) ** 2, axis=0)
+        return np.asarray(np.sqrt(squares / np.maximum(count - 1, 1)), dtype=np.float64)
+
+
+def learning_curves(retrieval: Curve, answers: Curve, *, title: str = "", x_label: str = "Training steps") -> Figure:
+    """Retrieval and answer quality against training steps: means with a band of one standard deviation.
+
+    Args:
+        retrieval: the left axis, blue.
+        answers: the right axis, red.
+        title: above the picture.
+        x_label: below it.
+
+    Returns:
+        A figure for `save_figure`.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+
+    Reference:
+        UniGen, Figure 5.
+    """
+    return _two_axes(retrieval, answers, title, x_label, band=True)
+
+
+def iteration_curves(
+    retrieval: Curve, answers: Curve, *, title: str = "", x_label: str = "Number of iterations"
+) -> Figure:
+    """Retrieval and answer quality against rounds of iteration, with error bars where there are several seeds.
+
+    Args:
+        retrieval: the left axis, blue; round 0 is UniGen-Base.
+        answers: the right axis, red.
+        title: above the picture.
+        x_label: below it.
+
+    Returns:
+        A figure for `save_figure`.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+
+    Reference:
+        UniGen, Figure 4.
+    """
+    figure = _two_axes(retrieval, answers, title, x_label, band=False)
+    rounds = sorted({*np.asarray(retrieval.positions).tolist(), *np.asarray(answers.positions).tolist()})
+    figure.axes[0].set_xticks(rounds, [f"{number:g}" for number in rounds])
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Writes a figure in the format its suffix names: .svg, .png or .pdf.
+
+    Raises:
+        UsageError: another suffix.
+    """
+    target = Path(path)
+    file_format = _FORMATS.get(target.suffix.lower())
+    if file_format is None:
+        raise UsageError(
+            f"no picture format has the suffix {target.suffix!r}", where=target, mend=f"Use one of {list(_FORMATS)}"
+        )
+    # Without these, ids are random and the date is written, and no two files are alike.
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with _matplotlib("").rc_context({"svg.hashsalt": "retgen"}), atomic_file(target) as draft:
+        figure.savefig(draft, format=file_format, dpi=200, metadata=dates.get(file_format))
+    return target
+
+
+def _two_axes(retrieval: Curve, answers: Curve, title: str, x_label: str, *, band: bool) -> Figure:
+    figure: Figure = _matplotlib(".figure").Figure(figsize=(5.0, 3.4), layout="constrained")
+    left = figure.add_subplot()
+    right = left.twinx()
+    lines = [
+        _draw(left, retrieval, RETRIEVAL_COLOUR, "o", band=band),
+        _draw(right, answers, ANSWER_COLOUR, "s", band=band),
+    ]
+    left.set_xlabel(x_label)
+    left.grid(axis="y", alpha=0.3)
+    left.legend(lines, [retrieval.name, answers.name], loc="lower right")
+    if title:
+        left.set_title(title)
+    return figure
+
+
+def _draw(axes: Axes, curve: Curve, colour: str, marker: str, *, band: bool) -> Any:
+    positions, mean, std = np.asarray(curve.positions), curve.mean, curve.std
+    (line,) = axes.plot(positions, mean, color=colour, marker=marker, markersize=4)
+    if std.any():
+        if band:
+            axes.fill_between(positions, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
+        else:
+            axes.errorbar(positions, mean, yerr=std, color=colour, fmt="none", capsize=3)
+    axes.set_ylabel(curve.name, color=colour)
+    axes.tick_params(axis="y", labelcolor=colour)
+    return line
+
+
+def _matplotlib(module: str) -> Any:
+    try:
+        return importlib.import_module(f"matplotlib{module}")
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plots") from error
