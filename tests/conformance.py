@@ -300,7 +300,7 @@ def answerer_changes_nothing_of_the_callers(make: MakeAnswerer, *, tolerance: fl
 
 
 def first_run() -> Run:
-    """A run over the suite's queries: lists of unequal length, one of them empty, with a component and a fingerprint."""
+    """A run over the queries: lists of unequal length, one of them empty, with a component and a fingerprint."""
     doc_ids = [
         ["iron", "oxygen", "gold", "empty"],
         ["iron", "gold", "nile"],

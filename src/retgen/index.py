@@ -161,33 +161,44 @@ class Index:
         *,
         retriever: str = "bm25",
         filter: DocumentFilter | None = None,
-        by_document: bool = True,
     ) -> Run:
-        """The best ``k`` documents of every query.
+        """The best ``k`` documents of every query; in a chunked index a document stands where its best chunk does.
 
         Args:
             queries: with unique ids.
             k: at most so many hits each.
             retriever: the name of one of `retrievers`.
             filter: keeps documents by their metadata (chunks carry their document's).
-            by_document: in a chunked index, bring chunks back to their documents, each standing where its best chunk
-                stood; False gives the chunks.
 
         Raises:
             UsageError: k < 1, a query id occurs twice, or there is no such retriever.
         """
+        return self.corpus.aggregate(self.search_passages(queries, k, retriever=retriever, filter=filter)).top(k)
+
+    def search_passages(
+        self,
+        queries: Sequence[Query],
+        k: int = 100,
+        *,
+        retriever: str = "bm25",
+        filter: DocumentFilter | None = None,
+    ) -> Run:
+        """The best passages of every query, as many as it takes to meet ``k`` documents.
+
+        In an index of whole documents these are the ``k`` documents; in a chunked one they are chunks, several of which
+        may come from one document, so that there may be more than ``k``. See `search` for the arguments.
+        """
         found = self.retriever(retriever)
-        if not (by_document and self.corpus.chunked):
+        if not self.corpus.chunked:
             return found.search(queries, k, filter=filter)
-        # Several chunks of one document share its place: look deeper until k documents stand, or no chunk is left.
         depth = 4 * k
         while True:
             chunks = found.search(queries, depth, filter=filter)
-            run = self.corpus.aggregate(chunks)
+            documents = self.corpus.aggregate(chunks)
             if depth >= len(self.corpus) or all(
-                len(run.doc_ids(query_id)) >= k or len(chunks.doc_ids(query_id)) < depth for query_id in run
+                len(documents.doc_ids(query_id)) >= k or len(chunks.doc_ids(query_id)) < depth for query_id in chunks
             ):
-                return run.top(k)
+                return chunks
             depth *= 4
 
     def __getitem__(self, doc_id: str, /) -> Document:

@@ -1,0 +1,69 @@
+"""The command line, ``retgen``: each file here holds one command, thin: parse, call, print.
+
+To add a command: write ``cli/<name>.py`` with a function, and add its line to the list below.
+Modules here import nothing heavy at their top, so that ``retgen --help`` is instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from retgen import __version__
+from retgen.cli.ask import ask
+from retgen.cli.evaluate import evaluate
+from retgen.cli.index import index
+from retgen.cli.running import CommandGroup, set_up_logging
+from retgen.cli.search import search
+from retgen.cli.verify import verify
+
+app = typer.Typer(
+    name="retgen",
+    cls=CommandGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("index")(index)
+app.command("search")(search)
+app.command("ask")(ask)
+app.command("eval")(evaluate)
+app.command("verify")(verify)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"retgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def retgen(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_show_version, is_eager=True)
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, on standard error.")] = False,
+) -> None:
+    """Retrieval and generation that help each other: from your documents to ranked passages and grounded answers.
+
+    The first minute, without any training:
+
+      retgen index docs/ --out my-index
+      retgen ask my-index "who discovered oxygen?"
+
+    Results go to standard output, everything else to standard error; with --json each result is one JSON object.
+    Exit status: 0 done, 1 a failure that is named, 2 wrong usage, 130 interrupted.
+    """
+    set_up_logging(verbose)
+
+
+def main() -> None:
+    """Entry point of the ``retgen`` command."""
+    app(args=sys.argv[1:], prog_name="retgen")
+
+
+__all__ = ["app", "main"]
