@@ -128,8 +128,8 @@ def clip(sentence: str, words: int, terms: Iterable[str], weights: TermWeights) 
 def central_words(text: str, words: int, weights: TermWeights) -> str:
     """An extractive summary: the most central sentences, cut to a word budget.
 
-    A sentence's centrality is the mean, over its words, of ``weight(t) · (tf(t) − 1 + 1/2)``: the text's telling words
-    that occur elsewhere in it too. A position prior favours early sentences (``1 + 1 / (1 + position)``).
+    A sentence's centrality is the mean, over its words, of ``weight(t) · (tf(t) − 1/2)``: it holds the text's telling
+    words, the more so those that recur. A position prior favours early sentences (``1 + 1 / (1 + position)``).
 
     Args:
         text: a document.
@@ -144,8 +144,7 @@ def central_words(text: str, words: int, weights: TermWeights) -> str:
     scored: list[tuple[float, int, str]] = []
     for position, (start, end) in enumerate(spans):
         sentence = plain(text[start:end])
-        terms = set(weights.terms(sentence))
-        mass = sum(weights.weight(term) * (counts[term] - 0.5) for term in sorted(terms))
+        mass = sum(weights.weight(term) * (counts[term] - 0.5) for term in weights.terms(sentence))
         centrality = mass / max(8, len(sentence.split()))  # a floor, so that three-word sentences do not win
         scored.append((-centrality * (1 + 1 / (1 + position)), position, sentence))
     chosen: list[tuple[int, str]] = []
