@@ -132,8 +132,9 @@ def test_torn_and_foreign_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_empty_and_wrong_input_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RetgenError, match="no documents"):
+    with pytest.raises(RetgenError, match="no documents") as caught:
         Index.build([], tmp_path / "index")
+    assert caught.value.where == str(tmp_path / "index" / "corpus")
     with pytest.raises(UsageError, match="klingon"):
         Index.build(DOCUMENTS, tmp_path / "index", language="klingon")
     with pytest.raises(UsageError, match="chunk"):

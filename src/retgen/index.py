@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from retgen import store
 from retgen.corpus import Corpus
-from retgen.errors import ArtefactError, UsageError
+from retgen.errors import ArtefactError, RetgenError, UsageError
 from retgen.pipeline import Progress
 from retgen.types import Document, DocumentFilter, Query, Retriever, Run
 
@@ -94,7 +95,7 @@ class Index:
 
         settings = BM25Settings.of(fields, language, k1, b)
         about = {**(made_by or {}), "retrievers": ["bm25", *(["dense"] if dense is not None else [])], "dense": dense}
-        with store.create(path, kind=KIND, made_by=about, overwrite=overwrite) as staging:
+        with store.create(path, kind=KIND, made_by=about, overwrite=overwrite) as staging, _named_as(path, staging):
             corpus = Corpus.build(
                 documents, staging / _CORPUS, chunk_words=chunk_words, chunk_overlap=chunk_overlap, made_by=made_by
             )
@@ -232,3 +233,14 @@ def _as_texts(value: object) -> list[str]:
     if value is None:
         return []
     return [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+@contextlib.contextmanager
+def _named_as(path: str | Path, staging: Path) -> Iterator[None]:
+    """Errors name the folder that was asked for, not the one it is being built in."""
+    try:
+        yield
+    except RetgenError as error:
+        if error.where is not None:
+            error.where = error.where.replace(str(staging), str(path))
+        raise
