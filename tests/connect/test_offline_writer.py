@@ -1,4 +1,4 @@
-"""The offline writer: limits, determinism, answers that are spans, and contexts that know the question and corpus only."""
+"""The offline writer: limits, determinism, answers that are spans, contexts that know question and corpus only."""
 
 from __future__ import annotations
 
