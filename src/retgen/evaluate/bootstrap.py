@@ -135,9 +135,9 @@ def bootstrap_corpus(
         raise UsageError(f"a paired difference needs the same questions; got shapes {[s.shape for s in sides]}")
 
     def value(rows: npt.NDArray[np.int64]) -> FloatArray:
-        # Counts of each question per resample times its statistics: one product instead of a gather.
-        counts = np.apply_along_axis(np.bincount, 1, rows, minlength=questions).astype(np.float64)
-        scores = [measure(np.einsum("rq,sqk->srk", counts, side, optimize=True)).mean(axis=0) for side in sides]
+        # How often each question was drawn, times its statistics: one matrix product instead of a gather.
+        counts = np.apply_along_axis(np.bincount, 1, rows, minlength=questions)
+        scores = [measure(weighted_sums(counts, side)).mean(axis=0) for side in sides]
         return np.asarray(scores[0] - scores[1] if len(scores) == 2 else scores[0], dtype=np.float64)
 
     estimate = float(value(np.arange(questions, dtype=np.int64)[None, :])[0])
@@ -157,6 +157,23 @@ def as_runs(statistics: npt.ArrayLike) -> FloatArray:
     if data.ndim != 3 or not data.size:
         raise UsageError(f"a corpus-level measure needs statistics of shape (questions, statistics); got {data.shape}")
     return data
+
+
+def weighted_sums(weights: npt.ArrayLike, statistics: FloatArray) -> FloatArray:
+    """Sums over questions, each question weighted.
+
+    Args:
+        weights: shape (resamples, questions).
+        statistics: shape (runs, questions, statistics).
+
+    Returns:
+        Shape (runs, resamples, statistics).
+    """
+    runs, questions, width = statistics.shape
+    # All runs side by side: one product with few columns per run is several times slower.
+    columns = statistics.transpose(1, 0, 2).reshape(questions, runs * width)
+    sums = np.asarray(weights, dtype=np.float64) @ columns
+    return np.ascontiguousarray(sums.reshape(-1, runs, width).transpose(1, 0, 2))
 
 
 def _resampled(questions: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:

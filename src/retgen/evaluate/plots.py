@@ -159,7 +159,7 @@ def _two_axes(retrieval: Curve, answers: Curve, title: str, x_label: str, *, ban
     ]
     left.set_xlabel(x_label)
     left.grid(axis="y", alpha=0.3)
-    left.legend(lines, [retrieval.name, answers.name], loc="lower right")
+    figure.legend(lines, [retrieval.name, answers.name], loc="outside lower center", ncols=2)
     if title:
         left.set_title(title)
     return figure

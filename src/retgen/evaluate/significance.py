@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retgen.errors import UsageError
-from retgen.evaluate.bootstrap import CorpusMeasure, as_runs
+from retgen.evaluate.bootstrap import CorpusMeasure, as_runs, weighted_sums
 from retgen.evaluate.student import t_two_sided
 from retgen.types import FloatArray
 
@@ -155,7 +155,7 @@ def corpus_randomisation_test(
     questions = left.shape[1]
 
     def difference(swaps: npt.NDArray[np.bool_]) -> FloatArray:
-        moved = np.einsum("rq,sqk->srk", swaps.astype(np.float64), right - left, optimize=True)
+        moved = weighted_sums(swaps, right - left)
         one = left.sum(axis=1)[:, None] + moved
         other = right.sum(axis=1)[:, None] - moved
         return np.asarray((measure(one) - measure(other)).mean(axis=0), dtype=np.float64)
