@@ -7,7 +7,6 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.connect.conftest import COLLECTION
 
 from retgen.connect import held_out, pseudo_questions
 from retgen.connect.question_forms import ask, clause_of
@@ -45,16 +44,17 @@ def test_fair_whatever_the_text(text: str, per_document: int, seed: int) -> None
     assert pseudo == pseudo_questions([document], per_document, seed)
 
 
-def test_a_documents_questions_do_not_depend_on_the_others() -> None:
-    together = pseudo_questions(COLLECTION, seed=3)
-    alone = [triplet for document in reversed(COLLECTION) for triplet in pseudo_questions([document], seed=3)]
+def test_a_documents_questions_do_not_depend_on_the_others(documents: dict[str, Document]) -> None:
+    collection = list(documents.values())
+    together = pseudo_questions(collection, seed=3)
+    alone = [triplet for document in reversed(collection) for triplet in pseudo_questions([document], seed=3)]
     assert sorted(together, key=lambda t: t.query.id) == sorted(alone, key=lambda t: t.query.id)
-    assert together != pseudo_questions(COLLECTION, seed=4)
+    assert together != pseudo_questions(collection, seed=4)
 
 
-def test_every_document_of_the_collection_is_asked_about() -> None:
-    pseudo = pseudo_questions(COLLECTION)
-    for document in COLLECTION:
+def test_every_document_of_the_collection_is_asked_about(documents: dict[str, Document]) -> None:
+    pseudo = pseudo_questions(documents.values())
+    for document in documents.values():
         own = [triplet for triplet in pseudo if triplet.doc_ids == (document.id,)]
         _check(document, own, 10)
         assert len(own) >= 5
@@ -68,7 +68,7 @@ def test_short_documents_give_none(text: str) -> None:
 def test_no_document_and_no_question() -> None:
     assert pseudo_questions([]) == []
     with pytest.raises(UsageError, match="0 questions"):
-        pseudo_questions(COLLECTION, per_document=0)
+        pseudo_questions([], per_document=0)
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,13 @@ def test_base_forms(past: str, base: str | None) -> None:
     assert base_form(past) == base
 
 
-def test_held_out_follows_the_hash_of_the_ids() -> None:
+def test_held_out_follows_the_hash_of_the_ids(documents: dict[str, Document]) -> None:
     pseudo = [
         triplet
         for i in range(40)
-        for triplet in pseudo_questions([Document(f"{i}-{document.id}", document.text) for document in COLLECTION])
+        for triplet in pseudo_questions(
+            [Document(f"{i}-{document.id}", document.text) for document in documents.values()]
+        )
     ]
     split = held_out(pseudo)
     assert sorted(map(repr, [*split.train, *split.dev, *split.test])) == sorted(map(repr, pseudo))
