@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.conformance import CORPUS, QUERIES, first_run
 
 from retgen.answer import BestSpan
 from retgen.corpus import Corpus
 from retgen.errors import MismatchError, UsageError
 from retgen.types import Document, Query, Run
+from tests.conformance import CORPUS, QUERIES, first_run
 
 PASSAGE = Document(
     "radium",

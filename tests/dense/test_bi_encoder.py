@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.conformance import DOCUMENTS, QUERIES, RETRIEVER_CHECKS, name_of
 
 from retgen.dense import DenseRetriever
 from retgen.dense import encoder as encoder_module
 from retgen.errors import ArtefactError, FormatError, MismatchError, MissingExtraError, UsageError
 from retgen.types import Document, Query
+from tests.conformance import DOCUMENTS, QUERIES, RETRIEVER_CHECKS, name_of
 
 pytestmark = pytest.mark.slow  # sentence-transformers takes seconds to import
 
