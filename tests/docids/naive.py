@@ -48,6 +48,7 @@ class HashModel:
         self.seed, self.spread = seed, spread
         self.rows: list[list[Docid]] = [[()] for _ in range(batch_size)]
         self.widths: list[int] = []
+        self.known: dict[tuple[int, Docid], np.ndarray] = {}
 
     def logits(self, query: int, prefix: Docid) -> np.ndarray:
         key = hashlib.sha256(repr((self.seed, query, prefix)).encode()).digest()
@@ -55,7 +56,10 @@ class HashModel:
         return (values * self.spread).astype(np.float32)
 
     def log_probs(self, query: int, prefix: Docid) -> np.ndarray:
-        return torch.log_softmax(torch.from_numpy(self.logits(query, prefix)), dim=-1).numpy()
+        if (query, prefix) not in self.known:
+            logits = torch.from_numpy(self.logits(query, prefix))
+            self.known[query, prefix] = torch.log_softmax(logits, dim=-1).numpy()
+        return self.known[query, prefix]
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         assert tokens.shape == (self.batch_size, len(self.rows[0]))

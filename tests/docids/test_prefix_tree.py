@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.docids.naive import EOS, dict_trie, random_docids
 
 from retgen import store
 from retgen.docids.prefix_tree import PrefixTree
 from retgen.errors import ArtefactError, UsageError
+from tests.docids.naive import EOS, dict_trie, random_docids
 
 # Few tokens, so that prefixes and duplicates are common; some large, for the byte order of the sort.
 bodies = st.lists(st.sampled_from([0, 2, 3, 255, 256, 511, 65_535, 65_536, 2**20]), min_size=1, max_size=6)
@@ -31,7 +31,7 @@ def walk(tree: PrefixTree) -> dict[tuple[int, ...], tuple[list[int], int]]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(docids=docid_lists)
 def test_children_are_those_of_a_dict_trie(docids: list[list[int]]) -> None:
     tree = PrefixTree.build(docids, eos_token_id=EOS)
@@ -44,7 +44,7 @@ def test_children_are_those_of_a_dict_trie(docids: list[list[int]]) -> None:
     assert len({state for _, state in found.values()}) == len(found)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(docids=docid_lists)
 def test_leaves_are_the_sorted_docids_and_states_their_ranges(docids: list[list[int]]) -> None:
     tree = PrefixTree.build(docids, eos_token_id=EOS)
@@ -71,7 +71,7 @@ def test_only_branching_prefixes_are_nodes(docids: list[list[int]]) -> None:
     assert tree.num_nodes == len(shared | {()})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(docids=docid_lists, seed=st.integers(0, 999))
 def test_many_states_at_once_give_what_each_gives(docids: list[list[int]], seed: int) -> None:
     tree = PrefixTree.build(docids, eos_token_id=EOS)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.docids.naive import EOS, Docid, HashModel, dict_trie, random_docids
 
 from retgen.docids.beam import stable_topk
 from retgen.docids.hits import DocidHits
@@ -17,6 +16,7 @@ from retgen.docids.prefix_tree import PrefixTree
 from retgen.docids.scoring import score_docids
 from retgen.docids.search import search
 from retgen.errors import RetgenError, UsageError
+from tests.docids.naive import EOS, Docid, HashModel, dict_trie, random_docids
 
 VOCAB = 24
 

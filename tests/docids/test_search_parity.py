@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from tests.docids.naive import EOS, Docid, generated, padded_inputs, random_docids, tiny_bart, tiny_t5
 from transformers import PreTrainedModel
 
 from retgen.docids.prefix_tree import PrefixTree
 from retgen.docids.search import search
 from retgen.models.seq2seq_session import Seq2SeqSession
+from tests.docids.naive import EOS, Docid, generated, padded_inputs, random_docids, tiny_bart, tiny_t5
 
 Inputs = tuple[torch.Tensor, torch.Tensor]
 Found = list[list[tuple[Docid, float]]]

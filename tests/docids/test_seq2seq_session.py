@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.docids.naive import EOS, padded_inputs, random_docids, tiny_bart, tiny_t5
 from transformers import BertConfig, BertModel, PreTrainedModel
 
 from retgen.docids.prefix_tree import PrefixTree
@@ -14,6 +13,7 @@ from retgen.docids.search import search
 from retgen.docids.session import DecoderSession, ScoringSession
 from retgen.errors import RetgenError, UsageError
 from retgen.models.seq2seq_session import Seq2SeqSession
+from tests.docids.naive import EOS, padded_inputs, random_docids, tiny_bart, tiny_t5
 
 MODELS = {
     "t5": lambda: tiny_t5(0),

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.docids.naive import HashModel
-from tests.docids.tokenizers import WORDS, word_tokenizer
 
 from retgen.docids.prefix_tree import PrefixTree
 from retgen.docids.search import search
 from retgen.docids.table import DocidTable
 from retgen.errors import ArtefactError, MismatchError, UnknownDocumentError, UsageError
+from tests.docids.naive import HashModel
+from tests.docids.tokenizers import WORDS, word_tokenizer
 
 EOS = 1
 texts = st.lists(
