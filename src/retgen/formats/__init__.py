@@ -11,7 +11,7 @@ from pathlib import Path
 
 from retgen.errors import FormatError
 from retgen.formats import beir, dpr, folder, ir_datasets, jsonl, msmarco_qna, squad, trec
-from retgen.formats.detect import CORPUS_FORMATS, Format, corpus_format, question_format
+from retgen.formats.detect import CORPUS_FORMATS, Format, corpus_format, existing, question_format
 from retgen.formats.records import Skipped
 from retgen.formats.trec import read_run, write_qrels, write_run
 from retgen.types import Document, Qrels, Query, Triplet
@@ -119,7 +119,7 @@ def read_qrels(path: str | Path, *, skipped: Skipped | None = None) -> Qrels:
     """
     if str(path).startswith(ir_datasets.PREFIX):
         return ir_datasets.read_qrels(str(path))
-    if Path(path).is_dir():
+    if existing(path).is_dir():
         raise FormatError(
             "this is a folder, not a file of judgements",
             where=path,

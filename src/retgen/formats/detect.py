@@ -18,7 +18,7 @@ ACCEPTED = (
 ACCEPTED_QUESTIONS = (
     "Accepted: a BEIR folder, .jsonl, a .tsv with id and text, a SQuAD, DPR or MS MARCO QnA .json, ir_datasets:<id>"
 )
-_FIRST_KEY = re.compile(r'\s*\{\s*("(?:[^"\\]|\\.)*")\s*:')
+_FIRST_KEY = re.compile(r'\s*\{\s*"(\w+)"\s*:')
 
 
 class Format(StrEnum):
@@ -48,7 +48,7 @@ def corpus_format(path: str | Path, wanted: str | None = None) -> Format:
     """
     if wanted is not None or str(path).startswith(ir_datasets.PREFIX):
         return _named(path, wanted)
-    source = _existing(path)
+    source = existing(path)
     if source.is_dir():
         if any((source / name).is_file() for name in ("corpus.jsonl", "corpus.jsonl.gz")):
             return Format.BEIR
@@ -73,7 +73,7 @@ def question_format(path: str | Path, wanted: str | None = None) -> Format:
     """
     if wanted is not None or str(path).startswith(ir_datasets.PREFIX):
         return _named(path, wanted)
-    source = _existing(path)
+    source = existing(path)
     if source.is_dir():
         if any((source / name).is_file() for name in ("queries.jsonl", "queries.jsonl.gz")):
             return Format.BEIR
@@ -95,11 +95,16 @@ def _named(path: str | Path, wanted: str | None) -> Format:
         raise UsageError(
             f"there is no format {wanted!r}", where="format", mend=f"Choose one of: {', '.join(Format)}"
         ) from None
-    _existing(path)
+    existing(path)
     return found
 
 
-def _existing(path: str | Path) -> Path:
+def existing(path: str | Path) -> Path:
+    """The path, when something stands there.
+
+    Raises:
+        FormatError: nothing does.
+    """
     source = Path(path)
     try:
         found = source.exists()
@@ -150,7 +155,7 @@ def _first_line(head: str) -> dict[str, object] | None:
 def _whole_format(source: Path, head: str, accepted: str) -> Format:
     """An object over several lines, or one longer than the view: its keys tell."""
     first = _FIRST_KEY.match(head)
-    key = json.loads(first.group(1), strict=False) if first else None
+    key = first.group(1) if first else None
     if key == "data":
         return Format.SQUAD
     if key in msmarco_qna.COLUMNS:

@@ -26,7 +26,7 @@ Extracted = tuple[str, str]
 
 
 def read_documents(path: str | Path, *, skipped: Skipped | None = None) -> Iterator[Document]:
-    """The files below a folder (or one file) as documents, in the order of their paths, one file at a time.
+    """The files below a folder (or one file) as documents, one at a time: files before folders, each by name.
 
     Metadata: ``path`` (as the id) and ``suffix`` (in lower case, with its dot).
 

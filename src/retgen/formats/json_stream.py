@@ -14,6 +14,7 @@ from retgen.formats.lines import DAMAGED, open_bytes
 
 _CHUNK = 1 << 16
 _LARGEST = 1 << 27
+_AFTER = tuple(" \t\r\n,]")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -87,22 +88,22 @@ class _Window:
             except (ValueError, RecursionError) as error:
                 raise self.error(f"this is not usable JSON ({error})") from error
             else:
-                if end < len(self._text) or not self._grow(_CHUNK):
+                # A number may go on beyond the view ("12" of "12.5"); whatever ended does so before one of these.
+                if self._text[end : end + 1] in _AFTER or not self._grow(_CHUNK):
                     self.position = end
                     return value
             wanted *= 2
 
     def _grow(self, wanted: int) -> bool:
         """Bring at least ``wanted`` more characters into view, or all there are; False at the file's end."""
-        parts = [self._text[self.position :]]
-        self.position = 0
+        parts = []
         size = 0
-        for part in self._chunks:
+        while size < wanted and (part := next(self._chunks, None)) is not None:
             parts.append(part)
             size += len(part)
-            if size >= wanted:
-                break
-        self._text = "".join(parts)
+        if size:
+            self._text = "".join([self._text[self.position :], *parts])
+            self.position = 0
         return size > 0
 
     def _read(self) -> Iterator[str]:

@@ -231,9 +231,11 @@ class SeenIds:
 
 
 def check_id(value: str, error: Callable[[str], RecordError]) -> None:
-    """An id is not blank and holds no control character or line break; spaces inside are allowed."""
+    """An id is not blank and holds no control character or line break; spaces are allowed, but not at its ends."""
     if not value.strip():
         raise error("the id is empty")
+    if value != value.strip():
+        raise error(f"the id {value!r} begins or ends with white space")
     if _UNUSABLE_IN_ID.search(value):
         raise error(f"the id {value!r} holds a control character, a line break or half a surrogate pair")
 

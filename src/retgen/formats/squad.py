@@ -72,7 +72,7 @@ def _paragraphs(path: Path, skipped: Skipped | None) -> Iterator[tuple[Document,
     for position, value in enumerate(articles):
         try:
             article = Record(value, path, position + 1, f"data[{position}]")
-            title = article.checked_id(article.filled_text("title"), "title")
+            title = article.checked_id(article.filled_text("title").strip(), "title")
             name, paragraphs = article.items("paragraphs", required=True)
         except RecordError as error:
             _report(error, skipped)

@@ -140,7 +140,8 @@ def write_qrels(path: str | Path, qrels: Qrels, *, layout: str = "trec") -> None
 def _columns(line: str, counts: tuple[int, ...]) -> list[str]:
     """Tab-separated where that gives the right number of columns, else by white space."""
     by_tab = line.split("\t")
-    return by_tab if len(by_tab) in counts else _SPACES.split(line.strip(" \t\x0b\x0c\r"))
+    neat = len(by_tab) in counts and all(column == column.strip() for column in by_tab)
+    return by_tab if neat else _SPACES.split(line.strip(" \t\x0b\x0c\r"))
 
 
 def _hit(path: Path, raw: tuple[int, bytes], queries: dict[str, _Ranked]) -> tuple[str, str, int, float] | None:
