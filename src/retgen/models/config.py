@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
+
+from retgen.errors import UsageError
+
+MODEL_OPTIONS = (
+    "share_encoder",
+    "retrieval_loss_weight",
+    "loss_reduction",
+    "copy_head",
+    "copy_gate_init",
+    "lexical_prior",
+    "span_head",
+    "span_loss_weight",
+    "max_blocks",
+)
+"""Options of `UniGenConfig` that every source of models takes."""
 
 
-class UniGenConfig(PreTrainedConfig):
+class UniGenConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """Shape and options of `UniGenForRetrievalAndAnswering`.
 
     Args:
@@ -53,3 +69,22 @@ class UniGenConfig(PreTrainedConfig):
     pad_token_id: int | None = 0
     eos_token_id: int | None = 1
     decoder_start_token_id: int | None = 0
+
+
+AutoConfig.register(UniGenConfig.model_type, UniGenConfig, exist_ok=True)
+
+
+def check_options(options: Mapping[str, Any], own: Iterable[str] = ()) -> None:
+    """Refuse options that the source of a model does not know.
+
+    Args:
+        options: those meant for `UniGenConfig`.
+        own: names of the source's own options, for the message.
+
+    Raises:
+        UsageError: an option is none of `MODEL_OPTIONS`.
+    """
+    unknown = sorted(set(options) - set(MODEL_OPTIONS))
+    if unknown:
+        known = ", ".join(sorted({*MODEL_OPTIONS, *own}))
+        raise UsageError(f"unknown model option {unknown[0]!r}", mend=f"There is: {known}")

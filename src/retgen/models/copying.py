@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from transformers import initialization
 
 from retgen.models.config import UniGenConfig
 from retgen.models.layout import SourceLayout
@@ -52,7 +53,9 @@ class CopyHead(nn.Module):
         nn.init.zeros_(self.gate.weight)
         nn.init.constant_(self.gate.bias, self._gate_init)
         nn.init.constant_(self.continuation, CONTINUATION_BONUS)
-        self.rank_bias.copy_(-RANK_SLOPE * torch.arange(len(self.rank_bias)).clamp(min=1).sub(1))
+        # Unlike Tensor.copy_, this leaves alone what a checkpoint has just filled.
+        ranks = torch.arange(len(self.rank_bias), device=self.rank_bias.device)
+        initialization.copy_(self.rank_bias, -RANK_SLOPE * ranks.clamp(min=1).sub(1))
         nn.init.constant_(self.overlap_weight, OVERLAP_WEIGHT if self._lexical else 0.0)
 
     def keys(self, states: Tensor, layout: SourceLayout) -> tuple[Tensor, Tensor]:
@@ -66,21 +69,36 @@ class CopyHead(nn.Module):
     def log_attention(
         self, hidden: Tensor, keys: tuple[Tensor, Tensor], layout: SourceLayout, matches: Tensor
     ) -> Tensor:
-        """(B, T, L) fp32 log-probabilities over source positions, for decoder states (B, T, d)."""
-        position_keys, block_keys = keys
-        scale = hidden.shape[-1] ** -0.5
-        scores = torch.einsum("btd,bld->btl", self.query(hidden), position_keys) * scale
-        per_block = torch.einsum("btd,bnd->btn", self.block_query(hidden), block_keys) * scale
-        per_block = per_block + self.rank_bias + self.overlap_weight * layout.overlap.unsqueeze(1)
-        index = layout.block.unsqueeze(1).expand(-1, hidden.shape[1], -1)
-        scores = scores + per_block.gather(2, index) + self.continuation * matches.to(scores.dtype)
-        scores = scores.float().masked_fill(~layout.copyable.unsqueeze(1), -1e9)
-        return scores.log_softmax(dim=-1)
+        """(B, T, L) fp32 log-probabilities over source positions, for decoder states (B, T, d).
+
+        Args:
+            hidden: (B, T, d); the steps of one target, or the rows of one search, or both laid end to end.
+            keys: what `keys` gave.
+            layout: of the inputs.
+            matches: (B, T, L) bool; positions that continue what was written before each step.
+        """
+        query, block_query = self.query(hidden), self.block_query(hidden)
+        with in_fp32(hidden.device):
+            position_keys, block_keys = (part.float() for part in keys)
+            scale = hidden.shape[-1] ** -0.5
+            scores = torch.einsum("btd,bld->btl", query.float(), position_keys) * scale
+            per_block = torch.einsum("btd,bnd->btn", block_query.float(), block_keys) * scale
+            per_block = per_block + self.rank_bias.float() + self.overlap_weight.float() * layout.overlap.unsqueeze(1)
+            index = layout.block.unsqueeze(1).expand(-1, hidden.shape[1], -1)
+            scores = scores + per_block.gather(2, index) + self.continuation.float() * matches
+            scores = scores.masked_fill(~layout.copyable.unsqueeze(1), -1e9)
+        attention: Tensor = scores.log_softmax(dim=-1)
+        return attention
 
     def log_gate(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, T) fp32 of copying and of writing."""
-        gate = self.gate(hidden).squeeze(-1).float()
+        gate: Tensor = self.gate(hidden).squeeze(-1).float()
         return nn.functional.logsigmoid(gate), nn.functional.logsigmoid(-gate)
+
+
+def in_fp32(device: torch.device) -> torch.autocast:
+    """A context in which autocast leaves fp32 alone: scores rounded to bf16 cannot be told apart."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def mix_targets(vocabulary: Tensor, log_attention: Tensor, gates: tuple[Tensor, Tensor], same: Tensor) -> Tensor:
@@ -96,9 +114,7 @@ def mix_targets(vocabulary: Tensor, log_attention: Tensor, gates: tuple[Tensor, 
     return torch.logaddexp(gates[0] + copied, gates[1] + vocabulary)
 
 
-def mix_vocabulary(
-    vocabulary: Tensor, log_attention: Tensor, gates: tuple[Tensor, Tensor], copy_ids: Tensor
-) -> Tensor:
+def mix_vocabulary(vocabulary: Tensor, log_attention: Tensor, gates: tuple[Tensor, Tensor], copy_ids: Tensor) -> Tensor:
     """Log-probabilities (B, T, V) of the mixture from the vocabulary's (B, T, V) and the copies' (B, T, L)."""
     copies = torch.zeros_like(vocabulary)
     index = copy_ids.unsqueeze(1).expand_as(log_attention)

@@ -53,9 +53,9 @@ def source_layout(
     """Lay out a batch.
 
     Args:
-        input_ids: (B, L) int64.
+        input_ids: (B, L) int64, padded at the right.
         attention_mask: (B, L), 1 for real tokens.
-        token_weights: (V,) fp32 ≥ 0; how telling a token is (its inverse document frequency); 0 for special tokens.
+        token_weights: (V,) ≥ 0; how telling a token is (its inverse document frequency); 0 for special tokens.
     """
     real = attention_mask.bool()
     if boundary_token_id is None:
@@ -67,14 +67,14 @@ def source_layout(
     special = (token_weights[input_ids] == 0) & ~boundary
     inside = (block > 0) & ~boundary
     copyable = torch.where(structured, inside, real) & real
-    docid_start = torch.zeros_like(real)
-    docid_start[:, 1:] = boundary[:, :-1] & copyable[:, 1:]
     copy_ids = input_ids.clone()
     ends = boundary.clone()
     if docid_end_token_id is not None:
         ends |= (input_ids == docid_end_token_id) & inside
     copy_ids[ends] = eos_token_id
     copyable = (copyable | (ends & (block > 0))) & ~(special & ~ends)
+    docid_start = torch.zeros_like(real)
+    docid_start[:, 1:] = boundary[:, :-1] & copyable[:, 1:] & ~ends[:, 1:]
     return SourceLayout(
         block,
         copyable,
@@ -91,12 +91,29 @@ def _overlap(
     width = int(question.long().sum(dim=1).max()) if question.numel() else 0
     # The question stands first, so its tokens lie within the first `width` columns.
     asked = input_ids[:, :width]
-    weight = token_weights[asked] * question[:, :width]
+    weight = token_weights[asked].float() * question[:, :width]
     same = (asked.unsqueeze(2) == input_ids.unsqueeze(1)) & inside.unsqueeze(1)
     found = torch.zeros(*asked.shape, max_blocks + 1, device=input_ids.device)
     found.scatter_reduce_(2, block.unsqueeze(1).expand_as(same), same.float(), reduce="amax")
     total = weight.sum(dim=1, keepdim=True).clamp(min=1e-6)
     return torch.einsum("bq,bqn->bn", weight, found) / total
+
+
+def question_matches(layout: SourceLayout, input_ids: Tensor, attention_mask: Tensor, token_weights: Tensor) -> Tensor:
+    """Whether a token of the context occurs in the question, plain and by its weight.
+
+    Returns:
+        (B, L, 2) fp32 in [0, 1].
+
+    Reference: the exact-match feature of Chen et al., "Reading Wikipedia to Answer Open-Domain Questions", 2017.
+    """
+    question = (layout.block == 0) & attention_mask.bool()
+    asked = input_ids.masked_fill(~question, -1)
+    width = int(question.long().sum(dim=1).max())
+    matched = (input_ids.unsqueeze(2) == asked[:, None, :width]).any(dim=2) & ~question
+    weight = token_weights.float()[input_ids]
+    known = (matched & (weight > 0)).float()
+    return torch.stack((known, known * weight / token_weights.max().clamp(min=1e-6)), dim=-1)
 
 
 def prefix_matches(layout: SourceLayout, tokens: Tensor, *, docids: bool) -> Tensor:
@@ -118,7 +135,18 @@ def prefix_matches(layout: SourceLayout, tokens: Tensor, *, docids: bool) -> Ten
 
 
 def next_match(layout: SourceLayout, match: Tensor, token: Tensor) -> Tensor:
-    """`prefix_matches` one step on: (B, L) bool and (B,) int64 to (B, L) bool."""
+    """`prefix_matches` one step on.
+
+    Args:
+        match: (B, L) bool, or (B, m, L) for m rows of each input.
+        token: (B,) int64, or (B, m); what each row has just written.
+
+    Returns:
+        Like ``match``.
+    """
+    copy_ids, copyable = layout.copy_ids, layout.copyable
+    if match.dim() == 3:
+        copy_ids, copyable = copy_ids.unsqueeze(1), copyable.unsqueeze(1)
     following = torch.zeros_like(match)
-    following[:, 1:] = match[:, :-1] & (layout.copy_ids[:, :-1] == token.unsqueeze(1))
-    return following & layout.copyable
+    following[..., 1:] = match[..., :-1] & (copy_ids[..., :-1] == token.unsqueeze(-1))
+    return following & copyable

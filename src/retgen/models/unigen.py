@@ -1,71 +1,60 @@
 """UniGen: one shared encoder, a decoder that writes docids, a decoder that writes answers (paper, Figure 2c).
 
-Here are the network, its losses, and its saving and loading. Search is `retgen.docids`' work, training `retgen.train`'s.
+Here are the network and its losses. Its first weights come from `retgen.models.sources`; search is `retgen.docids`'
+work, training `retgen.train`'s.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel, T5Config
+from transformers import AutoModel, PreTrainedModel
 from transformers.models.t5.modeling_t5 import T5Stack
-from transformers.utils import ModelOutput
 
 from retgen.errors import UsageError
 from retgen.models.config import UniGenConfig
-from retgen.models.copying import CopyHead, mix_targets
-from retgen.models.layout import SourceLayout, prefix_matches, source_layout
+from retgen.models.copying import CopyHead, in_fp32, mix_targets
+from retgen.models.layout import SourceLayout, prefix_matches, question_matches, source_layout
+from retgen.models.outputs import IGNORED, TASKS, Encoded, Task, UniGenOutput
+from retgen.models.stacks import build_decoder, build_encoder, run_encoder
+from retgen.models.token_statistics import inverse_document_frequency
 
-Task = Literal["retrieval", "answer"]
-TASKS: tuple[Task, Task] = ("retrieval", "answer")
-IGNORED = -100
-"""Label of positions without a target."""
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A batch of inputs after the encoder, ready for both decoders.
-
-    Args:
-        input_ids: (B, L) int64.
-        attention_mask: (B, L) int64.
-        states: task → (B, L, d); the same tensor for both tasks where the encoder is shared.
-        layout: blocks and docids of the inputs; None without a copy head.
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    states: dict[Task, Tensor]
-    layout: SourceLayout | None
+__all__ = [
+    "IGNORED",
+    "TASKS",
+    "Encoded",
+    "Task",
+    "UniGenForRetrievalAndAnswering",
+    "UniGenOutput",
+    "inverse_document_frequency",
+]
 
 
-@dataclass
-class UniGenOutput(ModelOutput):
-    """Losses of a batch: the whole (Eq. 7 plus the span loss), and its parts; None where no example has that target."""
-
-    loss: Tensor | None = None
-    retrieval_loss: Tensor | None = None
-    answer_loss: Tensor | None = None
-    span_loss: Tensor | None = None
+_NOWHERE = -1e9
+"""Score of positions that may not be chosen; finite, so that a row without any other stays free of NaN."""
 
 
-class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-any-unimported, misc]
+class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untyped-call]
     """One encoder and two decoders that share embeddings and output head.
 
-    `forward` returns the joint loss L = λ·L_retr + (1 − λ)·L_qa (Eqs. 5–7). Build one from a T5 checkpoint, from a
-    BERT-like encoder or from scratch with `retgen.models.sources.load_model`.
+    `forward` returns the joint loss L = λ·L_retr + (1 − λ)·L_qa (Eqs. 5–7). Build one from a T5 checkpoint
+    (`from_seq2seq`), from a BERT-like encoder (`from_encoder`) or from scratch; `retgen.models.sources.load_model` does
+    all three, with the tokenizer.
     """
 
+    config: UniGenConfig
     config_class = UniGenConfig
     base_model_prefix = "unigen"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _tied_weights_keys = {"lm_head.weight": "shared.weight"}  # noqa: RUF012
+
+    token_weights: Tensor
 
     def __init__(self, config: UniGenConfig) -> None:
         super().__init__(config)
@@ -74,87 +63,118 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-any-un
                 "a UniGen configuration needs its encoder's and its decoders'",
                 mend="Build the model with retgen.models.sources.load_model, or load a saved one",
             )
+        self.pad_token_id = _token_id(config, "pad_token_id")
+        self.eos_token_id = _token_id(config, "eos_token_id")
+        self.start_token_id = _token_id(config, "decoder_start_token_id")
         if config.loss_reduction not in ("sum", "token_mean"):
             raise UsageError(f"unknown loss_reduction {config.loss_reduction!r}", mend="Pass sum or token_mean")
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
-        self.encoder = _build_encoder(config)
-        self.answer_encoder = None if config.share_encoder else _build_encoder(config)
-        self.retrieval_decoder = _build_decoder(config)
-        self.answer_decoder = _build_decoder(config)
+        self.encoder = build_encoder(config.encoder)
+        self.answer_encoder = None if config.share_encoder else build_encoder(config.encoder)
+        self.retrieval_decoder = build_decoder(config.decoder)
+        self.answer_decoder = build_decoder(config.decoder)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=config.output_bias)
         self.retrieval_copy = CopyHead(config) if config.copy_head else None
         self.answer_copy = CopyHead(config) if config.copy_head else None
         self.match_features = nn.Linear(2, config.d_model, bias=False) if config.copy_head else None
         self.span_head = nn.Linear(config.d_model, 2) if config.span_head else None
         self.register_buffer("token_weights", torch.ones(config.vocab_size))
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
+    @classmethod
+    def from_seq2seq(
+        cls, path: str | Path, *, texts: Iterable[str] | None = None, **options: Any
+    ) -> UniGenForRetrievalAndAnswering:
+        """A model whose encoder and both decoders are a T5-family checkpoint's; see `warm_start.from_seq2seq`."""
+        from retgen.models.warm_start import from_seq2seq
+
+        return from_seq2seq(path, texts=texts, **options)
+
+    @classmethod
+    def from_encoder(cls, path: str | Path, *, texts: Iterable[str], **options: Any) -> UniGenForRetrievalAndAnswering:
+        """A model with a BERT-like checkpoint's encoder and fresh decoders; see `warm_start.from_encoder`."""
+        from retgen.models.warm_start import from_encoder
+
+        return from_encoder(path, texts=texts, **options)
+
+    @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        # Encoders and decoders have their own. These functions leave alone what a checkpoint has filled.
         if isinstance(module, CopyHead):
             module.reset_parameters()
-        elif module is self.span_head:
-            nn.init.normal_(module.weight, std=0.02)  # type: ignore[arg-type]
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        elif module is self.match_features:
-            nn.init.zeros_(module.weight)  # type: ignore[arg-type]
-        elif module is self.shared:
-            nn.init.normal_(module.weight, std=0.05)  # type: ignore[arg-type]
-        elif module is self.lm_head:
-            nn.init.normal_(module.weight, std=self.config.d_model**-0.5)  # type: ignore[arg-type]
-            if self.lm_head.bias is not None:
-                nn.init.zeros_(self.lm_head.bias)
+        elif module is self:
+            nn.init.ones_(self.token_weights)
+        elif self.span_head is not None and module is self.span_head:
+            nn.init.normal_(self.span_head.weight, std=0.02)
+            nn.init.zeros_(self.span_head.bias)
+        elif self.match_features is not None and module is self.match_features:
+            nn.init.zeros_(self.match_features.weight)
+        elif module is self.shared and isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.05)
+        elif module is self.lm_head and isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=self.config.d_model**-0.5)
+            if self.config.output_bias:
+                nn.init.zeros_(module.bias)
 
-    def get_input_embeddings(self) -> nn.Embedding:
+    def get_input_embeddings(self) -> nn.Module:
         """The embedding that encoder and decoders share."""
         return self.shared
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace it."""
-        self.shared = value
+        self.shared = value  # type: ignore[assignment]
 
-    def get_output_embeddings(self) -> nn.Linear:
+    def get_output_embeddings(self) -> nn.Module:
         """The output head that the decoders share."""
-        return self.lm_head
+        head: nn.Module = self.lm_head
+        return head
 
-    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         """Replace it."""
         self.lm_head = new_embeddings
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """Make room for more tokens, or cut some; new ones have the weight 0, like special tokens."""
+        embeddings: nn.Embedding = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        weights = self.token_weights.new_zeros(self.shared.num_embeddings)
+        kept = min(len(weights), len(self.token_weights))
+        weights[:kept] = self.token_weights[:kept]
+        self.token_weights = weights
+        return embeddings
+
+    def layout(self, input_ids: Tensor, attention_mask: Tensor) -> SourceLayout:
+        """Blocks and docids of inputs (B, L), from their tokens alone."""
+        return source_layout(
+            input_ids,
+            attention_mask,
+            self.token_weights,
+            boundary_token_id=self.config.boundary_token_id,
+            docid_end_token_id=self.config.docid_end_token_id,
+            eos_token_id=self.eos_token_id,
+            max_blocks=self.config.max_blocks,
+        )
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Encoded:
         """Run the encoder once for both decoders.
 
         Args:
-            input_ids: (B, L) int64, L ≥ 1.
+            input_ids: (B, L) int64, L ≥ 1, padded at the right.
             attention_mask: (B, L), 1 for real tokens.
         """
         layout = None
         embeddings = self.shared(input_ids)
-        if self.match_features is not None:
-            layout = source_layout(
-                input_ids,
-                attention_mask,
-                self.token_weights,
-                boundary_token_id=self.config.boundary_token_id,
-                docid_end_token_id=self.config.docid_end_token_id,
-                eos_token_id=self.config.eos_token_id,
-                max_blocks=self.config.max_blocks,
-            )
-            embeddings = embeddings + self.match_features(self._match(input_ids, attention_mask, layout))
-        states = _run_encoder(self.encoder, embeddings, attention_mask)
+        if self.match_features is not None or self.span_head is not None:
+            layout = self.layout(input_ids, attention_mask)
+        if self.match_features is not None and layout is not None:
+            matches = question_matches(layout, input_ids, attention_mask, self.token_weights)
+            embeddings = embeddings + self.match_features(matches.to(self.match_features.weight.dtype))
+        states = run_encoder(self.encoder, embeddings, attention_mask)
         answer_states = states
         if self.answer_encoder is not None:
-            answer_states = _run_encoder(self.answer_encoder, embeddings, attention_mask)
+            answer_states = run_encoder(self.answer_encoder, embeddings, attention_mask)
         return Encoded(input_ids, attention_mask, {"retrieval": states, "answer": answer_states}, layout)
-
-    def _match(self, input_ids: Tensor, attention_mask: Tensor, layout: SourceLayout) -> Tensor:
-        # Whether a token of the context occurs in the question, plain and by its weight (DrQA's exact-match feature).
-        question = (layout.block == 0) & attention_mask.bool()
-        asked = input_ids.masked_fill(~question, -1)
-        width = int(question.long().sum(dim=1).max())
-        matched = (input_ids.unsqueeze(2) == asked[:, None, :width]).any(dim=2) & ~question
-        weight = self.token_weights[input_ids]
-        known = (matched & (weight > 0)).to(self.shared.weight.dtype)
-        return torch.stack((known, known * weight / self.token_weights.max().clamp(min=1e-6)), dim=-1)
 
     def decoder(self, task: Task) -> T5Stack:
         """The decoder of a task."""
@@ -169,14 +189,15 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-any-un
         hidden = hidden.float()
         if self.config.scale_decoder_outputs:
             hidden = hidden * self.config.d_model**-0.5
-        bias = self.lm_head.bias
-        return nn.functional.linear(hidden, self.lm_head.weight.float(), None if bias is None else bias.float())
+        bias = self.lm_head.bias.float() if self.config.output_bias else None
+        with in_fp32(hidden.device):
+            return nn.functional.linear(hidden, self.lm_head.weight.float(), bias)
 
     def target_log_probabilities(self, task: Task, encoded: Encoded, labels: Tensor) -> Tensor:
         """Teacher-forced fp32 log-probability of every target token, (B, T); 0 where the label is -100."""
         known = labels != IGNORED
-        targets = labels.masked_fill(~known, self.config.pad_token_id)
-        start = torch.full_like(targets[:, :1], self.config.decoder_start_token_id)
+        targets = labels.masked_fill(~known, self.pad_token_id)
+        start = torch.full_like(targets[:, :1], self.start_token_id)
         hidden = self.decoder(task)(
             inputs_embeds=self.shared(torch.cat((start, targets[:, :-1]), dim=1)),
             encoder_hidden_states=encoded.states[task],
@@ -199,9 +220,9 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-any-un
         """(B, L, 2) fp32 log-probabilities that an answer starts and ends (inclusive) at a position."""
         if self.span_head is None:
             raise UsageError("this model has no span head", mend="Build it with span_head=True")
-        scores = self.span_head(encoded.states["answer"]).float()
+        scores: Tensor = self.span_head(encoded.states["answer"]).float()
         allowed = encoded.attention_mask.bool() if encoded.layout is None else encoded.layout.copyable
-        return scores.masked_fill(~allowed.unsqueeze(-1), -1e9).log_softmax(dim=1)
+        return scores.masked_fill(~allowed.unsqueeze(-1), _NOWHERE).log_softmax(dim=1)
 
     def forward(
         self,
@@ -247,49 +268,26 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-any-un
             return -log_probabilities.sum() / known.sum()
         return -log_probabilities.sum() / known.any(dim=1).sum()
 
-    def _span_loss(self, encoded: Encoded, spans: Tensor) -> Tensor:
+    def _span_loss(self, encoded: Encoded, spans: Tensor) -> Tensor | None:
         # -log of the summed probability of all given spans: any of the answer's occurrences will do.
         log_probabilities = self.span_log_probabilities(encoded)
-        known = (spans >= 0).all(dim=-1)
         where = spans.clamp(min=0)
         starts = log_probabilities[..., 0].gather(1, where[..., 0])
         ends = log_probabilities[..., 1].gather(1, where[..., 1])
-        joint = (starts + ends).masked_fill(~known, -1e9).logsumexp(dim=1)
+        # A span outside of the context (in the question, at a mark) is none that the head could point at.
+        known = (spans >= 0).all(dim=-1) & (torch.minimum(starts, ends) > _NOWHERE / 2)
+        joint = (starts + ends).masked_fill(~known, _NOWHERE).logsumexp(dim=1)
         with_span = known.any(dim=1)
+        if not bool(with_span.any()):
+            return None
         return -joint[with_span].mean()
 
 
-def _build_encoder(config: UniGenConfig) -> nn.Module:
-    options = dict(config.encoder or {})
-    family = options.pop("model_type")
-    if family == "t5":
-        stack = T5Stack(T5Config(**{**options, "is_decoder": False, "use_cache": False}))
-        stack.embed_tokens = None  # type: ignore[assignment]  # `shared` feeds it
-        return stack
-    encoder: nn.Module = AutoModel.from_config(AutoConfig.for_model(family, **options), add_pooling_layer=False)
-    encoder.set_input_embeddings(None)  # type: ignore[operator]
-    return encoder
+def _token_id(config: UniGenConfig, name: str) -> int:
+    value = getattr(config, name)
+    if not isinstance(value, int):
+        raise UsageError(f"a UniGen configuration needs its {name}, not {value!r}")
+    return value
 
 
-def _build_decoder(config: UniGenConfig) -> T5Stack:
-    options = dict(config.decoder or {})
-    options.pop("model_type", None)
-    options.update(is_decoder=True, is_encoder_decoder=True)
-    decoder_config = T5Config(**options)
-    decoder_config.num_layers = decoder_config.num_decoder_layers or decoder_config.num_layers
-    stack = T5Stack(decoder_config)
-    stack.embed_tokens = None  # type: ignore[assignment]
-    return stack
-
-
-def _run_encoder(encoder: nn.Module, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-    states: Tensor = encoder(inputs_embeds=embeddings, attention_mask=attention_mask).last_hidden_state
-    return states
-
-
-def inverse_document_frequency(document_counts: Tensor, documents: int) -> Tensor:
-    """Token weights (V,) from how many documents hold each token: log(1 + N / n), 0 for tokens in none."""
-    counts = document_counts.float()
-    return torch.where(counts > 0, torch.log1p(max(documents, 1) / counts.clamp(min=1)), torch.zeros_like(counts)) / (
-        math.log1p(max(documents, 1))
-    )
+AutoModel.register(UniGenConfig, UniGenForRetrievalAndAnswering, exist_ok=True)

@@ -1,0 +1,75 @@
+"""A trained model and its tokenizer in one folder: saved whole, checked when it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retgen import store
+from retgen.errors import ArtefactError, FormatError
+from retgen.models.config import UniGenConfig
+from retgen.models.pretrained import load_tokenizer, model_type
+from retgen.models.unigen import UniGenForRetrievalAndAnswering
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+KIND = "unigen model"
+
+
+def save_model(
+    model: UniGenForRetrievalAndAnswering,
+    tokenizer: PreTrainedTokenizerBase,
+    path: str | Path,
+    *,
+    made_by: Mapping[str, object] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write model and tokenizer into one folder, all of it or nothing. ``from_pretrained`` reads it too.
+
+    Args:
+        path: where the folder shall stand.
+        made_by: JSON values that say how the model was made.
+        overwrite: replace a model that stands there.
+
+    Raises:
+        ArtefactError: something stands there that may not be replaced.
+    """
+    with store.create(path, kind=KIND, made_by=made_by, overwrite=overwrite) as staging:
+        model.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+
+
+def load_saved(path: str | Path) -> tuple[UniGenForRetrievalAndAnswering, PreTrainedTokenizerBase]:
+    """A model and its tokenizer, from a folder of `save_model`, a trainer's checkpoint, or a hub id.
+
+    Returns:
+        The model in evaluation mode, with the weights and the type it was saved with.
+
+    Raises:
+        FormatError: there is no model, or one of another kind.
+        ArtefactError: the folder is torn, or its weights are not those of such a model.
+    """
+    if (Path(path) / store.MANIFEST).exists():
+        store.open_folder(path, kind=KIND)
+    kind = model_type(path)
+    if kind != UniGenConfig.model_type:
+        raise FormatError(
+            f"this is a model of type {kind!r}, not a saved UniGen model",
+            where=path,
+            mend="Give a folder that retgen train unigen wrote; to begin from this model, give it as its --model",
+        )
+    torn = "Save the model again, or copy its folder again"
+    try:
+        loaded: Any = UniGenForRetrievalAndAnswering.from_pretrained(str(path), output_loading_info=True)
+    except Exception as error:
+        raise ArtefactError("its weights cannot be read", where=path, mend=torn) from error
+    model: UniGenForRetrievalAndAnswering = loaded[0]
+    report: dict[str, Any] = loaded[1]
+    wrong = sorted({*report["missing_keys"], *report["unexpected_keys"], *map(str, report["mismatched_keys"])})
+    if wrong:
+        raise ArtefactError(
+            f"{len(wrong)} of its weights are missing or foreign, e.g. {wrong[0]}", where=path, mend=torn
+        )
+    return model, load_tokenizer(path)

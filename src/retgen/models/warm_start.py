@@ -1,0 +1,233 @@
+"""UniGen models whose first weights are another model's: a T5-family checkpoint, or a BERT-like encoder.
+
+Only the network is built here; `retgen.models.sources` names the sources and brings the tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, AutoModelForSeq2SeqLM
+
+from retgen.errors import FormatError
+from retgen.models.config import UniGenConfig, check_options
+from retgen.models.mark_tokens import MarkTokens, ensure_marks
+from retgen.models.pretrained import copy_weights, load_tokenizer, load_weights, model_type
+from retgen.models.stacks import T5_FAMILY, plain_config
+from retgen.models.unigen import UniGenForRetrievalAndAnswering
+from retgen.models.vocabulary import fit_vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_BERT_LIKE = "Give a BERT-like encoder, e.g. BERT, RoBERTa, MiniLM or DistilBERT"
+
+
+def from_seq2seq(
+    path: str | Path,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    texts: Iterable[str] | None = None,
+    dropout: float | None = None,
+    **options: Any,
+) -> UniGenForRetrievalAndAnswering:
+    """A model from a T5-family checkpoint: its encoder, and its decoder twice.
+
+    Both decoders share one output head, tied to the embeddings only if the checkpoint's is: each decoder's logits
+    equal the checkpoint's.
+
+    Args:
+        path: a folder or hub id.
+        tokenizer: the checkpoint's, by default loaded from the same place where it is needed: with a copy head or a
+            span head, for which the marks are added to it if need be, and with texts.
+        texts: the corpus, for token weights; without it, all tokens but special ones weigh alike.
+        dropout: of encoder and decoders; the checkpoint's own by default.
+        options: `retgen.models.config.MODEL_OPTIONS`.
+
+    Returns:
+        The model in evaluation mode, in fp32.
+
+    Raises:
+        FormatError: no T5-family checkpoint can be loaded from there.
+        UsageError: an unknown option.
+    """
+    check_options(options, ("dropout",))
+    require_seq2seq(path)
+    reads_layout = bool(options.get("copy_head") or options.get("span_head"))
+    if tokenizer is None and (reads_layout or texts is not None):
+        tokenizer = load_tokenizer(path)
+    marks = ensure_marks(tokenizer) if reads_layout and tokenizer is not None else None
+    source: Any = load_weights(AutoModelForSeq2SeqLM, path)
+    config = source.config
+    shape = plain_config(config)
+    if dropout is not None:
+        shape["dropout_rate"] = dropout
+    start = config.decoder_start_token_id
+    model = UniGenForRetrievalAndAnswering(
+        UniGenConfig(
+            encoder=shape,
+            decoder={**shape, "model_type": "t5"},
+            vocab_size=config.vocab_size,
+            d_model=config.d_model,
+            scale_decoder_outputs=bool(getattr(config, "scale_decoder_outputs", False)),
+            tie_word_embeddings=source.lm_head.weight is source.shared.weight,
+            pad_token_id=config.pad_token_id,
+            eos_token_id=config.eos_token_id,
+            decoder_start_token_id=config.pad_token_id if start is None else start,
+            **mark_ids(marks),
+            **options,
+        )
+    )
+    for encoder in _encoders(model):
+        copy_weights(source.encoder, encoder, leave_out="embed_tokens")
+    for decoder in (model.retrieval_decoder, model.answer_decoder):
+        copy_weights(source.decoder, decoder, leave_out="embed_tokens")
+    with torch.no_grad():
+        model.shared.weight.copy_(source.shared.weight)
+        model.lm_head.weight.copy_(source.lm_head.weight)
+    if tokenizer is not None:
+        fit_vocabulary(model, tokenizer, marks, texts)
+    model.train(False)
+    return model
+
+
+def from_encoder(
+    path: str | Path,
+    *,
+    texts: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    decoder_layers: int = 2,
+    d_ff: int = 1024,
+    dropout: float = 0.0,
+    **options: Any,
+) -> UniGenForRetrievalAndAnswering:
+    """A model with a BERT-like checkpoint's encoder and two fresh decoders.
+
+    Embeddings and output head are the encoder's word embeddings; the output bias is the log unigram frequency of the
+    corpus' tokens. The decoders are T5 stacks of the encoder's width; torch's generator makes their weights.
+
+    Args:
+        path: a folder or hub id.
+        texts: the corpus, for output bias and token weights; read once, as a stream.
+        tokenizer: the checkpoint's, loaded from the same place by default; marks are added to it if need be.
+        decoder_layers: of each decoder.
+        d_ff: width of the decoders' gated feed-forward layers.
+        dropout: of encoder and decoders.
+        options: `retgen.models.config.MODEL_OPTIONS`.
+
+    Returns:
+        The model in evaluation mode, in fp32.
+
+    Raises:
+        FormatError: no BERT-like encoder can be loaded from there.
+        UsageError: an unknown option, or no texts.
+    """
+    check_options(options, ("decoder_layers", "d_ff", "dropout"))
+    kind = require_encoder(path)
+    tokenizer = tokenizer if tokenizer is not None else load_tokenizer(path)
+    marks = ensure_marks(tokenizer)
+    source: Any = load_weights(AutoModel, path)
+    words = source.get_input_embeddings()
+    width = getattr(source.config, "hidden_size", None)
+    if source.config.is_encoder_decoder or getattr(source.config, "is_decoder", False):
+        raise FormatError(f"this is a model of type {kind!r}, not an encoder", where=path, mend=_BERT_LIKE)
+    if not isinstance(words, nn.Embedding) or words.embedding_dim != width:
+        raise FormatError(
+            f"the word embeddings of this {kind!r} are not as wide as its states: decoders cannot share them",
+            where=path,
+            mend=_BERT_LIKE,
+        )
+    eos = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+    start = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
+    if eos is None or start is None or tokenizer.pad_token_id is None:
+        raise FormatError("its tokenizer has no separator, no start or no padding token", where=path, mend=_BERT_LIKE)
+    # Families name their rates differently: hidden_dropout_prob, attention_dropout, …
+    shape = {
+        name: dropout if name.endswith(("dropout", "dropout_prob")) and isinstance(value, int | float) else value
+        for name, value in plain_config(source.config).items()
+    }
+    model = UniGenForRetrievalAndAnswering(
+        UniGenConfig(
+            encoder=shape,
+            decoder=decoder_shape(words.num_embeddings, words.embedding_dim, decoder_layers, d_ff, dropout),
+            vocab_size=words.num_embeddings,
+            d_model=words.embedding_dim,
+            scale_decoder_outputs=False,
+            output_bias=True,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=eos,
+            decoder_start_token_id=start,
+            **mark_ids(marks),
+            **options,
+        )
+    )
+    with torch.no_grad():
+        model.shared.weight.copy_(words.weight)
+    source.set_input_embeddings(None)
+    for encoder in _encoders(model):
+        copy_weights(source, encoder, leave_out="pooler")
+    fit_vocabulary(model, tokenizer, marks, texts)
+    model.train(False)
+    return model
+
+
+def require_seq2seq(path: str | Path) -> str:
+    """The model type of a T5-family checkpoint.
+
+    Raises:
+        FormatError: there is no model, or one of another family.
+    """
+    kind = model_type(path)
+    if kind not in T5_FAMILY:
+        raise FormatError(
+            f"this is a model of type {kind!r}, where a T5-family encoder-decoder is needed ({', '.join(T5_FAMILY)})",
+            where=path,
+            mend=f"For a BERT-like encoder with fresh decoders, give warm:{path}",
+        )
+    return kind
+
+
+def require_encoder(path: str | Path) -> str:
+    """The model type of a checkpoint that is not of the T5 family.
+
+    Raises:
+        FormatError: there is no model, or a T5.
+    """
+    kind = model_type(path)
+    if kind in (*T5_FAMILY, UniGenConfig.model_type):
+        raise FormatError(
+            f"this is an encoder-decoder of type {kind!r}; its decoder need not be made afresh",
+            where=path,
+            mend=f"Give {path} without warm:",
+        )
+    return kind
+
+
+def decoder_shape(vocab_size: int, width: int, layers: int, d_ff: int, dropout: float) -> dict[str, Any]:
+    """A fresh decoder's `T5Config`: heads of 64 (32 in narrow models), gated GELU."""
+    d_kv = 64 if width >= 512 and width % 64 == 0 else 32
+    return {
+        "model_type": "t5",
+        "vocab_size": vocab_size,
+        "d_model": width,
+        "d_kv": d_kv,
+        "num_heads": max(1, width // d_kv),
+        "d_ff": d_ff,
+        "num_layers": layers,
+        "num_decoder_layers": layers,
+        "dropout_rate": dropout,
+        "feed_forward_proj": "gated-gelu",
+    }
+
+
+def mark_ids(marks: MarkTokens | None) -> dict[str, Any]:
+    """The marks as `UniGenConfig` names them."""
+    return {} if marks is None else {"boundary_token_id": marks.boundary, "docid_end_token_id": marks.docid_end}
+
+
+def _encoders(model: UniGenForRetrievalAndAnswering) -> list[nn.Module]:
+    return [model.encoder] if model.answer_encoder is None else [model.encoder, model.answer_encoder]
