@@ -15,6 +15,8 @@ from retgen import __version__
 from retgen.cli.ask import ask
 from retgen.cli.evaluate import evaluate
 from retgen.cli.index import index
+from retgen.cli.report import report
+from retgen.cli.run import run
 from retgen.cli.running import CommandGroup, set_up_logging
 from retgen.cli.search import search
 from retgen.cli.verify import verify
@@ -32,6 +34,8 @@ app.command("index")(index)
 app.command("search")(search)
 app.command("ask")(ask)
 app.command("eval")(evaluate)
+app.command("run")(run)
+app.command("report")(report)
 app.command("verify")(verify)
 
 

@@ -1,0 +1,77 @@
+"""``retgen report``: results of one run or several in, the recipe's table out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retgen.cli.running import messages
+from retgen.errors import UsageError
+
+if TYPE_CHECKING:
+    from retgen.recipes.report import Format
+
+_FORMATS = {"md": ".md", "latex": ".tex", "csv": ".csv", "html": ".html", "json": ".json"}
+
+
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders that retgen run wrote to.", show_default=False)
+    ],
+    form: Annotated[
+        str | None, typer.Option("--format", help="md, latex, csv, html or json [md, or as the file is called].")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Test the rows against this one [the recipe's].")] = None,
+    differences: Annotated[
+        bool, typer.Option("--differences", help="Also show differences from the baseline with their intervals.")
+    ] = False,
+) -> None:
+    """Show a recipe's table: means and deviations over seeds, tests against the baseline.
+
+    Several folders are merged, so that seeds may be run in different places. A row with fewer seeds than others says so.
+
+    Examples:
+
+      retgen report runs/squad-local
+
+      retgen report seed0/ seed1/ seed2/ --out table.tex
+    """
+    from retgen.recipes import load_results, make_report
+
+    chosen = chosen_format(form, out)
+    made = make_report(load_results(*folders), baseline=baseline)
+    text = made.render(chosen)
+    if differences and chosen != "json":
+        if not made.comparisons:
+            raise UsageError(
+                "there is nothing to compare: no baseline, or no values per question beside the results",
+                where="--differences",
+                mend="Name a row with --baseline, and give folders that have per-question/",
+            )
+        text += "\n" + made.render_differences(chosen)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    from retgen.store import write_atomic
+
+    write_atomic(out, text)
+    messages().print(f"{out}: {len(made.rows)} rows", markup=False, highlight=False)
+
+
+def chosen_format(form: str | None, out: Path | None) -> Format:
+    """The format asked for, else the one the file's suffix names, else Markdown.
+
+    Raises:
+        UsageError: no such format.
+    """
+    if form is None:
+        by_suffix = {suffix: name for name, suffix in _FORMATS.items()}
+        form = "md" if out is None else by_suffix.get(out.suffix.lower(), out.suffix)
+    match form:
+        case "md" | "latex" | "csv" | "html" | "json":
+            return form
+    raise UsageError(f"no table format is called {form!r}", where="--format", mend=f"Use one of {', '.join(_FORMATS)}")

@@ -1,0 +1,202 @@
+"""Reading a recipe: by path or built-in name, with a scale's block merged in, and every name in it checked."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from retgen.errors import UsageError
+from retgen.recipes.spec import SCALES, Recipe
+from retgen.recipes.yaml_source import Place, YamlSource, unknown_name
+
+_FIXED = ("name", "modules", "scales")
+
+
+def builtin_recipes() -> dict[str, Path]:
+    """Name → file of the recipes that come with retgen."""
+    folder = Path(str(resources.files("retgen.recipes")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(source: str | Path, *, scale: str = "local") -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        source: a YAML file, or the name of a built-in recipe.
+        scale: whose block of overrides is merged in. ``local`` needs no block: it is the recipe as it stands.
+
+    Returns:
+        The recipe at that scale. Blocks of the other scales are checked too.
+
+    Raises:
+        UsageError: no such recipe or scale, an unknown key, row or stage, a value of the wrong kind, or stages that
+            need each other in a circle. The message has the file, the line, the place and the known names.
+        FormatError: the file is not YAML.
+    """
+    if scale not in SCALES:
+        raise unknown_name("scale", scale, SCALES, where="--scale")
+    yaml = YamlSource.read(_path(source))
+    blocks = yaml.content.get("scales") or {}
+    if not isinstance(blocks, dict) or not all(isinstance(block, dict | None) for block in blocks.values()):
+        raise UsageError("scales must map a scale to its overrides", where=yaml.where(["scales"]))
+    for name in blocks:
+        if name not in SCALES:
+            raise yaml.unknown("scale", str(name), SCALES, ["scales", name])
+    if scale not in {"local", *blocks}:
+        raise UsageError(
+            f"this recipe has no scale {scale!r}", where=yaml.path, mend=f"It has: {', '.join({'local': 0, **blocks})}"
+        )
+    recipes = {name: _at_scale(yaml, name, blocks.get(name) or {}) for name in {"local": 0, **blocks}}
+    return recipes[scale]
+
+
+def _path(source: str | Path) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    known = builtin_recipes()
+    if str(source) in known:
+        return known[str(source)]
+    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+        raise UsageError("there is no such recipe file", where=path, mend=f"Built-in recipes: {', '.join(known)}")
+    raise unknown_name("recipe", str(source), known)
+
+
+def _at_scale(yaml: YamlSource, scale: str, block: Mapping[str, Any]) -> Recipe:
+    base = {key: value for key, value in yaml.content.items() if key != "scales"}
+    for key in block:
+        if key in _FIXED:
+            raise UsageError(f"a scale cannot override {key!r}", where=yaml.where(["scales", scale, key]))
+    for key in ("stages", "rows"):
+        for name in _mapping(block.get(key)):
+            if name not in _mapping(base.get(key)):
+                known = map(str, _mapping(base.get(key)))
+                raise yaml.unknown(key[:-1], str(name), known, ["scales", scale, key, str(name)])
+    merged = merge(base, block)
+    try:
+        recipe = Recipe.model_validate(merged)
+    except ValidationError as error:
+        raise _named(error, yaml, scale) from error
+    recipe._scale = scale
+    recipe._source = str(yaml.path)
+    _check_names(recipe, yaml)
+    _check_circles(recipe, yaml)
+    return recipe
+
+
+def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """The override laid over the base: mappings are merged key by key, everything else is replaced.
+
+    Example:
+        >>> merge({"a": {"x": 1, "y": [1, 2]}, "b": 2}, {"a": {"y": [3]}})
+        {'a': {'x': 1, 'y': [3]}, 'b': 2}
+    """
+    merged = dict(base)
+    for key, value in override.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(typing.cast(Mapping[str, Any], old), value) if both else value
+    return merged
+
+
+def _mapping(value: object) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _check_names(recipe: Recipe, yaml: YamlSource) -> None:
+    for name, stage in recipe.stages.items():
+        for role, needed in stage.needs.items():
+            if needed not in recipe.stages:
+                raise yaml.unknown("stage", needed, recipe.stages, ["stages", name, "needs", role])
+    for name, row in recipe.rows.items():
+        for number, needed in enumerate(row.needs):
+            if needed not in recipe.stages:
+                raise yaml.unknown("stage", needed, recipe.stages, ["rows", name, "needs", number])
+        if not row.needs and not row.published:
+            raise UsageError(
+                f"row {name!r} needs no stage and has no published values",
+                where=yaml.where(["rows", name]),
+                mend="Name the stages that report its values under needs",
+            )
+        for key in row.published:
+            if key not in (keys := [column.key for column in recipe.columns]):
+                raise yaml.unknown("column", key, keys, ["rows", name, "published", key])
+    kinds = {stage.kind for stage in recipe.stages.values()}
+    for kind in recipe.defaults:
+        if kind not in kinds:
+            raise yaml.unknown("kind of this recipe's stages", kind, sorted(kinds), ["defaults", kind])
+    if recipe.baseline is not None and recipe.baseline not in recipe.rows:
+        raise yaml.unknown("row", recipe.baseline, recipe.rows, ["baseline"])
+    handles = {handle for name, stage in recipe.stages.items() for handle in (name, stage.kind, *stage.tags)}
+    seen: set[str] = set()
+    for number, column in enumerate(recipe.columns):
+        if column.key in seen:
+            raise UsageError(f"the column {column.key!r} stands twice", where=yaml.where(["columns", number]))
+        seen.add(column.key)
+        for handle in column.cost.over if column.cost else ():
+            if handle not in handles:
+                raise yaml.unknown("stage, kind or tag", handle, sorted(handles), ["columns", number, "cost", "over"])
+    if len(set(recipe.seeds)) != len(recipe.seeds):
+        raise UsageError("a seed stands twice", where=yaml.where(["seeds"]))
+
+
+def _check_circles(recipe: Recipe, yaml: YamlSource) -> None:
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            circle = " → ".join((*path[path.index(name) :], name))
+            raise UsageError(f"these stages need each other in a circle: {circle}", where=yaml.where(["stages", name]))
+        if name not in done:
+            for needed in recipe.stages[name].needs.values():
+                visit(needed, (*path, name))
+            done.add(name)
+
+    for name in recipe.stages:
+        visit(name, ())
+
+
+def _named(error: ValidationError, yaml: YamlSource, scale: str) -> UsageError:
+    """The first of pydantic's errors, with its place in the file and the names that would be right."""
+    first = error.errors(include_url=False)[0]
+    place: list[str | int] = [part for part in first["loc"] if part != "[key]"]
+    inside: list[str | int] = ["scales", scale, *place]
+    inside = inside if _reaches(yaml.content, inside) else place
+    if first["type"] == "extra_forbidden":
+        return yaml.unknown("key", str(place[-1]), _keys_at(place[:-1]), inside)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return UsageError(f"{first['msg'][:1].lower()}{first['msg'][1:]}{more}", where=yaml.where(inside))
+
+
+def _reaches(content: Any, place: Place) -> bool:
+    for part in place:
+        here = range(len(content)) if isinstance(content, list) else content if isinstance(content, dict) else ()
+        if part not in here:
+            return False
+        content = content[part]
+    return True
+
+
+def _keys_at(place: Place) -> list[str]:
+    """The keys that may stand at a place of a recipe."""
+    found: Any = Recipe
+    for part in place:
+        found = _bare(found.model_fields[str(part)].annotation if _is_model(found) else typing.get_args(found)[-1])
+    return [*found.model_fields, *(["scales"] if found is Recipe else [])]
+
+
+def _bare(annotation: Any) -> Any:
+    """``X`` of ``Annotated[X, …]`` and ``X | None``."""
+    while typing.get_origin(annotation) in {typing.Annotated, typing.Union, types.UnionType}:
+        annotation = typing.get_args(annotation)[0]
+    return annotation
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

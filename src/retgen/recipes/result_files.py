@@ -1,0 +1,124 @@
+"""Results on disk.
+
+results/table.json                             columns, rows and notes of the table
+results/<row>-seed<k>.json                     or <row>.json where no stage of it depends on the seed
+results/per-question/<row>-seed<k>.json.gz     values per question; may be left behind when the rest is published
+results/earlier/                               results that were made with other settings
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from retgen.errors import FormatError, UsageError
+from retgen.recipes.results import RESULT_FORMAT, TABLE_FORMAT, VERSION, Definition, Results, RowResult
+from retgen.recipes.spec import ColumnSpec, Recipe, RowSpec
+from retgen.recipes.work import pack
+from retgen.store import write_atomic
+
+_DEFINITION = "table.json"
+_PER_QUESTION = "per-question"
+
+
+def load_results(*folders: str | Path) -> Results:
+    """Read and merge the results of several folders: of runs, or the ``results`` folders themselves.
+
+    Raises:
+        UsageError: a folder holds no results.
+        FormatError: a file is not a result.
+        MismatchError: they do not belong together, see `Results.merge`.
+    """
+    parts = []
+    for folder in map(Path, folders):
+        inside = folder / "results"
+        place = inside if (inside / _DEFINITION).is_file() else folder
+        if not (place / _DEFINITION).is_file():
+            raise UsageError(
+                "this folder holds no results of a recipe",
+                where=folder,
+                mend=f"Give the folder that retgen run wrote to, or its results folder, which has a {_DEFINITION}",
+            )
+        rows = tuple(_read_result(path) for path in sorted(place.glob("*.json")) if path.name != _DEFINITION)
+        parts.append(Results(_read_definition(place / _DEFINITION), rows))
+    return Results.merge(parts, folders)
+
+
+def write_definition(folder: Path, recipe: Recipe) -> None:
+    """Write what the table looks like."""
+    write_atomic(folder / _DEFINITION, Definition.of(recipe).to_json())
+
+
+def write_result(folder: Path, result: RowResult) -> list[str]:
+    """Write a result, and move the row's results that were made with other settings aside.
+
+    Returns:
+        Names of the files that were moved.
+    """
+    moved = []
+    for path in sorted(folder.glob(f"{result.row}*.json")):
+        if path.name == _DEFINITION:
+            continue
+        old = _read_result(path)
+        if old.row == result.row and (old.key != result.key or (old.seed is None) != (result.seed is None)):
+            earlier = folder / "earlier"
+            earlier.mkdir(exist_ok=True)
+            path.replace(earlier / f"{path.stem}-{old.key[:8]}.json")
+            _beside(path).unlink(missing_ok=True)
+            moved.append(path.name)
+    _beside(folder / result.file_name).unlink(missing_ok=True)
+    if result.questions:
+        write_atomic(_beside(folder / result.file_name), pack(result.report.per_question, result.report.statistics))
+    write_atomic(folder / result.file_name, result.to_json())
+    return moved
+
+
+def _beside(path: Path) -> Path:
+    return path.parent / _PER_QUESTION / f"{path.name}.gz"
+
+
+def _read_definition(path: Path) -> Definition:
+    content = _read_json(path, TABLE_FORMAT)
+    try:
+        return Definition(
+            name=content["name"],
+            description=content["description"],
+            scale=content["scale"],
+            baseline=content["baseline"],
+            columns=tuple(ColumnSpec.model_validate(column) for column in content["columns"]),
+            rows={name: RowSpec.model_validate(row) for name, row in content["rows"].items()},
+            notes=tuple(content["notes"]),
+            published_source=content["published_source"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(f"this is not a table of results ({error})", where=path) from error
+
+
+def _read_result(path: Path) -> RowResult:
+    content = _read_json(path, RESULT_FORMAT)
+    beside = _beside(path)
+    try:
+        result = RowResult(**content)
+        if beside.exists():
+            packed = json.loads(gzip.decompress(beside.read_bytes()))
+            result.report.per_question.update(packed["per_question"])
+            result.report.statistics.update(packed["statistics"])
+        result.report.values.update(result.values)
+        return result
+    except (OSError, KeyError, TypeError, ValueError, EOFError) as error:
+        raise FormatError(f"this is not a row's result ({error})", where=path) from error
+
+
+def _read_json(path: Path, expected: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+        form, version = content.pop("format"), content.pop("format_version")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError("this is not a file of results", where=path, mend="Remove it, or make it again") from error
+    if form != expected or version != VERSION:
+        raise FormatError(
+            f"this is a {form!r} of version {version}, not a {expected!r} of version {VERSION}", where=path
+        )
+    return dict(content)
