@@ -127,6 +127,23 @@ def test_a_torn_sidecar_is_refused(tmp_path: Path) -> None:
             read_run(path)
 
 
+def test_a_changed_byte_in_a_sidecar_changes_no_score(tmp_path: Path) -> None:
+    """It is refused, or it was one of the bytes that say nothing about the run."""
+    path = tmp_path / "run.trec"
+    run = Run(["q"], [["a", "b"]], [[2.0, 1.0]], components={"bm25": [[7.0, 8.0]]}, fingerprint="abc")
+    write_run(path, run)
+    sidecar = path.with_name("run.trec.parquet")
+    good = sidecar.read_bytes()
+    refused = 0
+    for place in range(0, len(good), 3):
+        sidecar.write_bytes(good[:place] + bytes([good[place] ^ 0x10]) + good[place + 1 :])
+        try:
+            assert same(read_run(path), run)
+        except RetgenError:
+            refused += 1
+    assert refused > len(good) / 3 / 3
+
+
 @pytest.mark.parametrize(
     "attempt",
     [

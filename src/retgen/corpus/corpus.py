@@ -90,12 +90,7 @@ class Corpus:
             RetgenError: there are no documents.
             UsageError: the chunk's size or overlap is out of range.
         """
-        if chunk_words is not None or chunk_overlap:
-            cut("", chunk_words or 0, chunk_overlap)
-        about = {**(made_by or {}), "chunk_words": chunk_words, "chunk_overlap": chunk_overlap}
-        with store.create(path, kind=KIND, made_by=about, overwrite=overwrite) as staging:
-            write(documents, staging, Path(path), chunk_words, chunk_overlap)
-        return cls.open(path)
+        return cls._build(documents, path, chunk_words, chunk_overlap, made_by, overwrite=overwrite)
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool = False) -> Corpus:
@@ -122,9 +117,8 @@ class Corpus:
         """
         home = tempfile.TemporaryDirectory(prefix="retgen-corpus-")
         try:
-            corpus = cls.build(
-                documents, Path(home.name) / "corpus", chunk_words=chunk_words, chunk_overlap=chunk_overlap
-            )
+            place = Path(home.name) / "corpus"
+            corpus = cls._build(documents, place, chunk_words, chunk_overlap, None, durable=False)
         except BaseException:
             home.cleanup()
             raise
@@ -232,6 +226,25 @@ class Corpus:
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Corpus.open, (self.path,))
+
+    @classmethod
+    def _build(
+        cls,
+        documents: Iterable[Document],
+        path: str | Path,
+        chunk_words: int | None,
+        chunk_overlap: int,
+        made_by: Mapping[str, object] | None,
+        *,
+        overwrite: bool = False,
+        durable: bool = True,
+    ) -> Corpus:
+        if chunk_words is not None or chunk_overlap:
+            cut("", chunk_words or 0, chunk_overlap)
+        about = {**(made_by or {}), "chunk_words": chunk_words, "chunk_overlap": chunk_overlap}
+        with store.create(path, kind=KIND, made_by=about, overwrite=overwrite, durable=durable) as staging:
+            write(documents, staging, Path(path), chunk_words, chunk_overlap)
+        return cls.open(path)
 
     def _id_at(self, number: int) -> str:
         batch, row = self._locate(number)

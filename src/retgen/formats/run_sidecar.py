@@ -9,14 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from retgen.errors import FormatError, MismatchError
 from retgen.store import atomic_file
 from retgen.types import Run
-
-if TYPE_CHECKING:
-    import pyarrow
 
 _PREFIX = "component:"
 _VERSION = 1
@@ -39,15 +36,20 @@ def write(run: Run, path: Path) -> None:
     for name in run.component_names:
         values = [float(value) for query_id in run for value in run.scores(query_id, name)]
         columns[_PREFIX + name] = pyarrow.array(values, pyarrow.float64())
-    about = {
-        "version": _VERSION,
-        "run_sha256": _sha256(path),
-        "fingerprint": run.fingerprint,
-        "query_ids": list(run.query_ids),
-    }
-    table = pyarrow.table(columns).replace_schema_metadata({"retgen": json.dumps(about)})
+    about = json.dumps(
+        {
+            "version": _VERSION,
+            "run_sha256": _sha256(path),
+            "fingerprint": run.fingerprint,
+            "query_ids": list(run.query_ids),
+            "columns": list(columns),
+        }
+    ).encode()
+    # Pages carry checksums of their own; this one is for what stands around them.
+    metadata = {b"retgen": about, b"sha256": hashlib.sha256(about).hexdigest().encode()}
+    table = pyarrow.table(columns).replace_schema_metadata(metadata)
     with atomic_file(sidecar_path(path)) as draft:
-        parquet.write_table(table, draft)
+        parquet.write_table(table, draft, write_page_checksum=True)
 
 
 def joined(run: Run, path: Path) -> Run:
@@ -60,22 +62,16 @@ def joined(run: Run, path: Path) -> Run:
     source = sidecar_path(path)
     if not source.exists():
         return run
-    about, table = _read(source)
+    about, columns = _read(source)
     if about["run_sha256"] != _sha256(path):
         raise MismatchError(
             f"the run has changed since its sidecar {source.name!r} was written",
             where=path,
             mend="Remove the sidecar to read the run's six columns alone, or write the run again",
         )
-    names = [name for name in table.column_names if name.startswith(_PREFIX)]
-    columns = {name.removeprefix(_PREFIX): table.column(name).to_pylist() for name in names}
-    place = {
-        pair: number
-        for number, pair in enumerate(
-            zip(table.column("query_id").to_pylist(), table.column("doc_id").to_pylist(), strict=True)
-        )
-    }
-    query_ids = [str(query_id) for query_id in about["query_ids"]]  # type: ignore[attr-defined]
+    pairs = zip(columns.pop("query_id"), columns.pop("doc_id"), strict=True)
+    place = {pair: number for number, pair in enumerate(pairs)}
+    query_ids = about["query_ids"]
     doc_ids = [run.doc_ids(query_id) if query_id in run else [] for query_id in query_ids]
     try:
         rows = [[place[query_id, doc_id] for doc_id in ids] for query_id, ids in zip(query_ids, doc_ids, strict=True)]
@@ -85,8 +81,10 @@ def joined(run: Run, path: Path) -> Run:
         query_ids,
         doc_ids,
         [list(run.scores(query_id)) if query_id in run else [] for query_id in query_ids],
-        components={name: [[values[i] for i in row] for row in rows] for name, values in columns.items()},
-        fingerprint=about["fingerprint"],  # type: ignore[arg-type]
+        components={
+            name.removeprefix(_PREFIX): [[values[i] for i in row] for row in rows] for name, values in columns.items()
+        },
+        fingerprint=about["fingerprint"],
         presorted=True,
     )
 
@@ -94,23 +92,25 @@ def joined(run: Run, path: Path) -> Run:
 _MEND = "Remove it to read the run's six columns alone, or write the run again"
 
 
-def _read(source: Path) -> tuple[dict[str, object], pyarrow.Table]:
+def _read(source: Path) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     import pyarrow
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(source)
-        about = json.loads((table.schema.metadata or {})[b"retgen"])
+        table = parquet.read_table(source, page_checksum_verification=True)
+        metadata = table.schema.metadata or {}
+        if hashlib.sha256(metadata[b"retgen"]).hexdigest().encode() != metadata[b"sha256"]:
+            raise ValueError("its description has changed")
+        about = json.loads(metadata[b"retgen"])
         if about["version"] > _VERSION:
             raise FormatError(
                 "this sidecar was written by a newer retgen", where=source, mend="Update it: pip install -U retgen"
             )
-        columns = {"query_id", "doc_id"} <= set(table.column_names)
-        if not (columns and isinstance(about["query_ids"], list) and "fingerprint" in about and "run_sha256" in about):
-            raise KeyError("query_ids")
+        if table.column_names != about["columns"]:
+            raise ValueError("its columns have changed")
+        return about, {name: table.column(name).to_pylist() for name in table.column_names}
     except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"this sidecar is torn or not retgen's ({error})", where=source, mend=_MEND) from error
-    return about, table
 
 
 def _sha256(path: Path) -> str:

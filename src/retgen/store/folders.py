@@ -20,7 +20,12 @@ _LOOKS = 100
 
 @contextlib.contextmanager
 def create(
-    path: str | Path, *, kind: str, made_by: Mapping[str, object] | None = None, overwrite: bool = False
+    path: str | Path,
+    *,
+    kind: str,
+    made_by: Mapping[str, object] | None = None,
+    overwrite: bool = False,
+    durable: bool = True,
 ) -> Iterator[Path]:
     """Build a folder: write into the path this yields; it becomes ``path`` when the block ends without an error.
 
@@ -29,6 +34,8 @@ def create(
         kind: what it holds; `open_folder` asks for it by this name.
         made_by: JSON values that say how it was made.
         overwrite: replace a retgen folder of the same kind. Anything else that stands there is never touched.
+        durable: have the disk itself hold it before it is put in place, so that it outlives a power cut too. False is
+            for temporary folders and saves most of a small one's time.
 
     Raises:
         LockedError: another process is building this path.
@@ -63,8 +70,8 @@ def create(
             with own_errors(target, only=FULL):
                 yield staging
             with own_errors(target):
-                seal(staging, kind, described)
-                put_in_place(staging, target)
+                seal(staging, kind, described, durable=durable)
+                put_in_place(staging, target, durable=durable)
         finally:
             remove_tree(staging)
 

@@ -45,8 +45,8 @@ class Manifest:
     digest: str
 
 
-def seal(staging: Path, kind: str, made_by: Mapping[str, object]) -> None:
-    """Sync every file of a finished folder and write its manifest."""
+def seal(staging: Path, kind: str, made_by: Mapping[str, object], *, durable: bool = True) -> None:
+    """Write the manifest of a finished folder; ``durable`` syncs every file and folder of it."""
     files: dict[str, dict[str, object]] = {}
     folders = [staging]
     for entry in sorted(staging.rglob("*")):
@@ -59,7 +59,8 @@ def seal(staging: Path, kind: str, made_by: Mapping[str, object]) -> None:
         if name == MANIFEST:
             raise UsageError(f"the name {MANIFEST!r} is taken by the folder's own manifest", where=staging)
         files[name] = {"size": entry.stat().st_size, "sha256": _sha256(entry)}
-        sync(entry)
+        if durable:
+            sync(entry)
     body = {
         "format": "retgen",
         "format_version": FORMAT_VERSION,
@@ -71,9 +72,8 @@ def seal(staging: Path, kind: str, made_by: Mapping[str, object]) -> None:
     body["digest"] = _digest(body)
     manifest = staging / MANIFEST
     manifest.write_text(json.dumps(body, indent=1, sort_keys=True), encoding="utf-8")
-    sync(manifest)
-    for folder in reversed(folders):
-        sync(folder)
+    for path in (manifest, *reversed(folders)) if durable else ():
+        sync(path)
 
 
 def read_manifest(target: Path, *, any_version: bool = False) -> Manifest:

@@ -108,18 +108,19 @@ def await_recovery(target: Path) -> None:
             time.sleep(0.01)
 
 
-def put_in_place(staging: Path, target: Path) -> None:
+def put_in_place(staging: Path, target: Path, *, durable: bool = True) -> None:
     """Make a finished folder stand at ``target``; an old one ends up in ``staging`` or is removed."""
+    previous = None
     if not target.exists():
         staging.rename(target)
     elif not exchange(staging, target):
         previous = _previous(target)
         target.rename(previous)
         staging.rename(target)
+    if durable:
         sync(target.parent)
+    if previous is not None:
         remove_tree(previous)
-        return
-    sync(target.parent)
 
 
 def exchange(one: Path, other: Path) -> bool:
