@@ -90,10 +90,12 @@ class CopyHead(nn.Module):
         attention: Tensor = scores.log_softmax(dim=-1)
         return attention
 
-    def log_gate(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (B, T) fp32 of copying and of writing."""
+    def log_gate(self, hidden: Tensor, layout: SourceLayout) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B, T) fp32 of copying and of writing; where nothing may be copied, all is written."""
         gate: Tensor = self.gate(hidden).squeeze(-1).float()
-        return nn.functional.logsigmoid(gate), nn.functional.logsigmoid(-gate)
+        something = layout.copyable.any(dim=1, keepdim=True)
+        copying = nn.functional.logsigmoid(gate).masked_fill(~something, -1e9)
+        return copying, nn.functional.logsigmoid(-gate).masked_fill(~something, 0.0)
 
 
 def in_fp32(device: torch.device) -> torch.autocast:

@@ -184,14 +184,19 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
         """The copy head of a task, where the model has one."""
         return self.retrieval_copy if task == "retrieval" else self.answer_copy
 
-    def vocabulary_logits(self, hidden: Tensor) -> Tensor:
-        """fp32 logits over the vocabulary, (…, V), for decoder states (…, d): the projection itself runs in fp32."""
+    def vocabulary_logits(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
+        """fp32 logits over the vocabulary, (…, V), for decoder states (…, d): the projection itself runs in fp32.
+
+        Args:
+            hidden: (…, d).
+            weight: (V, d); the output head's weight in fp32, where the caller keeps it.
+        """
         hidden = hidden.float()
         if self.config.scale_decoder_outputs:
             hidden = hidden * self.config.d_model**-0.5
         bias = self.lm_head.bias.float() if self.config.output_bias else None
         with in_fp32(hidden.device):
-            return nn.functional.linear(hidden, self.lm_head.weight.float(), bias)
+            return nn.functional.linear(hidden, self.lm_head.weight.float() if weight is None else weight, bias)
 
     def target_log_probabilities(self, task: Task, encoded: Encoded, labels: Tensor) -> Tensor:
         """Teacher-forced fp32 log-probability of every target token, (B, T); 0 where the label is -100."""
@@ -213,7 +218,7 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
             matches = prefix_matches(layout, targets[:, :-1], docids=task == "retrieval")
             attention = head.log_attention(hidden, head.keys(encoded.states[task], layout), layout, matches)
             same = layout.copy_ids.unsqueeze(1) == targets.unsqueeze(2)
-            scored = mix_targets(scored, attention, head.log_gate(hidden), same & layout.copyable.unsqueeze(1))
+            scored = mix_targets(scored, attention, head.log_gate(hidden, layout), same & layout.copyable.unsqueeze(1))
         return scored * known
 
     def span_log_probabilities(self, encoded: Encoded) -> Tensor:
