@@ -158,8 +158,12 @@ def test_two_writers_and_a_reader_never_meet_half_a_folder(tmp_path: Path, mode:
                 except LockedError:
                     pass
         pids, opened = {child(work), child(work)}, 0
+        def texts(manifest):
+            return [(target / name).read_text() for name in ("a", "b", "inner/c")]
+
         while pids:
             check()
+            assert len(set(store.load(target, kind="thing", read=texts))) == 1
             opened += 1
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid:

@@ -103,7 +103,7 @@ class Corpus:
         Raises:
             ArtefactError: it is missing, torn, foreign, newer than this version, or of another kind.
         """
-        return cls(store.open_folder(path, kind=KIND, verify=verify))
+        return store.load(path, kind=KIND, read=cls, verify=verify)
 
     @classmethod
     def from_documents(

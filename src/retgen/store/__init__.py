@@ -5,7 +5,7 @@ moment: what opens afterwards is the old folder or the new one, never a mixture.
 """
 
 from retgen.store.files import atomic_file, write_atomic
-from retgen.store.folders import create, open_folder, verify
+from retgen.store.folders import create, load, open_folder, verify
 from retgen.store.manifest import FORMAT_VERSION, MANIFEST, FileEntry, Manifest
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Manifest",
     "atomic_file",
     "create",
+    "load",
     "open_folder",
     "verify",
     "write_atomic",

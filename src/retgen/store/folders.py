@@ -6,13 +6,16 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from retgen.errors import ArtefactError, LockedError, UsageError
 from retgen.store.files import FULL, own_errors, resolved, siblings
 from retgen.store.manifest import Manifest, check_files, read_manifest, seal
 from retgen.store.placing import await_recovery, awaits_recovery, identity, locked, put_in_place, recover, remove_tree
+
+Read = TypeVar("Read")
 
 _BUILDING = "building"
 _LOOKS = 100
@@ -107,6 +110,36 @@ def open_folder(path: str | Path, *, kind: str, verify: bool = False) -> Manifes
                     raise
                 continue
             return manifest
+    raise LockedError("this folder is being replaced again and again", where=target, mend="Wait for its builder to end")
+
+
+def load(path: str | Path, *, kind: str, read: Callable[[Manifest], Read], verify: bool = False) -> Read:
+    """Open a folder and read its files as one: when a builder replaces it meanwhile, they are read again.
+
+    Args:
+        path: the folder.
+        kind: what it must hold.
+        read: gets the manifest and opens or reads whatever it needs; may be called more than once.
+        verify: as in `open_folder`.
+
+    Returns:
+        What ``read`` returned, all of it from one build.
+
+    Raises:
+        ArtefactError: as in `open_folder`; and whatever ``read`` raises of its own.
+    """
+    target = resolved(path)
+    for _ in range(_LOOKS):
+        before = identity(target)
+        manifest = open_folder(target, kind=kind, verify=verify)
+        try:
+            value = read(manifest)
+        except Exception:
+            if identity(target) == before:
+                raise
+            continue
+        if identity(target) == before:
+            return value
     raise LockedError("this folder is being replaced again and again", where=target, mend="Wait for its builder to end")
 
 
