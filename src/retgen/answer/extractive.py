@@ -1,7 +1,7 @@
 """The best extracted span: an Answerer that needs no model, for the first minute and as a baseline.
 
-It shows where in the best passages an answer is likely to stand. Candidate spans and their scores within one passage
-are `retgen.connect.answers`'; here they are compared across a run's passages.
+It shows where in the best passages an answer is likely to stand. How one passage's spans are scored lives in
+`retgen.answer.span_scoring`; here they are compared across a run's passages.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from retgen.connect.answers import best_span
+from retgen.answer.span_scoring import QuestionReader
 from retgen.connect.terms import TermWeights
 from retgen.errors import UsageError
 from retgen.pipeline import Component, check_fingerprint
-from retgen.text import sentences
-from retgen.types import Answer, DocumentSource, Query, Run
+from retgen.types import Answer, DocumentSource, Hit, Query, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class PassageSpan:
         end: where it ends.
         text: the span.
         sentence: start and end of the sentence around it.
-        score: to compare spans of one question by; no unit, not a probability.
+        score: a log-odds to compare spans of one question by; no bounds, not a probability.
     """
 
     doc_id: str
@@ -45,7 +44,6 @@ class BestSpan(Component):
         passages: how many of the run's first passages are read.
         background: from how many of the run's first passages words get their weights (inverse document frequency);
             words that all of them share tell little about where in them the answer stands.
-        passage_weight: what a passage's own score, as a share of the first one's, adds to its spans' scores.
         weights: word weights counted over a whole collection, in place of the background's.
 
     Raises:
@@ -65,7 +63,6 @@ class BestSpan(Component):
         passages: int = 3,
         *,
         background: int = 10,
-        passage_weight: float = 2.0,
         weights: TermWeights | None = None,
     ) -> None:
         if passages < 1 or background < 1:
@@ -74,7 +71,6 @@ class BestSpan(Component):
             )
         self.passages = passages
         self.background = background
-        self.passage_weight = passage_weight
         self._weights = weights
 
     def answer(self, queries: Sequence[Query], run: Run | None, documents: DocumentSource | None) -> list[Answer]:
@@ -106,16 +102,15 @@ class BestSpan(Component):
         weights = self._weights
         if weights is None:
             weights = TermWeights.from_documents(read[hit.doc_id] for hit in hits[: self.background])
+        reader = QuestionReader(query.text, weights)
         found: list[PassageSpan] = []
         for hit in hits[: self.passages]:
-            document = read[hit.doc_id]
-            span = best_span(query.text, document.text, weights)
-            if span is not None:
-                share = hit.score / hits[0].score if hits[0].score > 0 else 0.0
-                score = span.score + self.passage_weight * share
-                found.append(
-                    PassageSpan(hit.doc_id, span.start, span.end, span.text, _around(document.text, span.start), score)
-                )
+            text = read[hit.doc_id].text
+            spans = reader.spans(text, share=_share(hit, hits[0]), first=hit.rank == 1)
+            best = max(spans, key=lambda span: span.score, default=None)
+            if best is not None:
+                words = text[best.start : best.end]
+                found.append(PassageSpan(hit.doc_id, best.start, best.end, words, best.sentence, best.score))
         return found
 
     def _answer(self, query: Query, run: Run, documents: DocumentSource) -> Answer:
@@ -135,6 +130,6 @@ class BestSpan(Component):
         )
 
 
-def _around(text: str, position: int) -> tuple[int, int]:
-    """The sentence that holds a position."""
-    return next((span for span in sentences(text) if span[0] <= position < span[1]), (0, len(text)))
+def _share(hit: Hit, first: Hit) -> float:
+    """A hit's score as a share of the first one's; where scores may be negative (log-likelihoods), 1 / rank."""
+    return hit.score / first.score if hit.score > 0 else 1 / hit.rank
