@@ -14,7 +14,7 @@ BLOCKS = st.lists(st.builds(ContextBlock, st.text(min_size=1), st.text(min_size=
 
 def test_render_separators() -> None:
     blocks = [ContextBlock.of_answer("1898"), ContextBlock("a", "Radium", ("One.", "Two.")), ContextBlock("b", "Rhine")]
-    assert render(blocks, "When? ") == "When? | answer: 1898 | Radium : One. Two. | Rhine"
+    assert render(blocks, "When? ") == "When? answer: 1898 | Radium » One. Two. | Rhine |"
     assert render([], "When?") == "When?"
     assert render([]) == ""
 

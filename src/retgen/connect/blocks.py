@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-BLOCK_SEPARATOR = " | "
-TEXT_SEPARATOR = " : "
+from retgen.models.marks import BOUNDARY, DOCID_END, without_marks
+
+BLOCK_SEPARATOR = f" {BOUNDARY} "
+TEXT_SEPARATOR = f" {DOCID_END} "
 ANSWER_LABEL = "answer"
 
 
@@ -37,14 +39,17 @@ class ContextBlock:
 
     @property
     def text(self) -> str:
-        """The block flattened: ``docid : sentences``, the docid alone, or ``answer: …``."""
+        """The block flattened: ``docid » sentences``, the docid alone, or ``answer: …``; free of marks of its own."""
+        body = without_marks(" ".join(self.sentences))
         if self.is_answer:
-            return f"{ANSWER_LABEL}: {' '.join(self.sentences)}"
-        return TEXT_SEPARATOR.join(part for part in (self.docid_text, " ".join(self.sentences)) if part)
+            return f"{ANSWER_LABEL}: {body}"
+        return TEXT_SEPARATOR.join(part for part in (without_marks(self.docid_text), body) if part)
 
 
 def render(blocks: Sequence[ContextBlock], question: str = "") -> str:
-    """The flat text: the question, then the blocks, with `` | `` between.
+    """The flat text: the question, then the blocks, a boundary before each and one behind the last.
+
+    A previous answer stands with the question, before the first boundary: it is something to look for, not a passage.
 
     Args:
         blocks: in the order they are shown.
@@ -52,6 +57,12 @@ def render(blocks: Sequence[ContextBlock], question: str = "") -> str:
 
     Example:
         >>> render([ContextBlock("d1", "Iron", ("Iron melts at 1538 °C.",)), ContextBlock("d2", "Tin")], "What melts?")
-        'What melts? | Iron : Iron melts at 1538 °C. | Tin'
+        'What melts? | Iron » Iron melts at 1538 °C. | Tin |'
+        >>> render([ContextBlock.of_answer("iron"), ContextBlock("d2", "Tin")], "What melts?")
+        'What melts? answer: iron | Tin |'
     """
-    return BLOCK_SEPARATOR.join(part for part in (question.strip(), *(block.text for block in blocks)) if part)
+    answers = [block.text for block in blocks if block.is_answer]
+    texts = [block.text for block in blocks if block.text and not block.is_answer]
+    head = " ".join(part for part in (without_marks(question).strip(), *answers) if part)
+    flat = BLOCK_SEPARATOR.join(part for part in (head, *texts) if part)
+    return f"{flat} {BOUNDARY}" if texts else flat

@@ -1,0 +1,264 @@
+"""UniGen as a system: model, tokenizer, docids and the writer of its inputs, as Retriever and Answerer at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from retgen import store
+from retgen.connect.writer import Writer
+from retgen.devices import length_sorted_batches, pick_device
+from retgen.docids.prefix_tree import PrefixTree
+from retgen.docids.scoring import score_docids
+from retgen.docids.search import search as search_docids
+from retgen.docids.table import DocidTable
+from retgen.errors import ArtefactError, MismatchError, UsageError
+from retgen.generative.answering import STRATEGIES, decode_answers
+from retgen.generative.inputs import TokenisedInput, pad_inputs, tokenise_inputs
+from retgen.models.session import UniGenSession
+from retgen.models.unigen import Encoded, UniGenForRetrievalAndAnswering
+from retgen.pipeline import Component
+from retgen.types import Answer, DocumentSource, Query, Run
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+KIND = "unigen"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class UniGenSettings:
+    """How a trained model is used.
+
+    Args:
+        num_beams: width of the docid search; the paper uses at most 10.
+        max_input_tokens: longer inputs are cut at the end.
+        answer_strategy: ``free`` (greedy, the paper), ``constrained`` (greedy over spans of the input) or ``span``
+            (the auxiliary extractive head).
+        max_answer_tokens: the longest answer.
+        context_words: length n of the context that the writer is asked for.
+        token_budget: most input tokens encoded at once.
+        context: who wrote the contexts the model was trained on, e.g. ``offline:bm25-context``; empty for none.
+    """
+
+    num_beams: int = 10
+    max_input_tokens: int = 384
+    answer_strategy: str = "free"
+    max_answer_tokens: int = 24
+    context_words: int = 60
+    token_budget: int = 8192
+    context: str = ""
+
+    def __post_init__(self) -> None:
+        if self.answer_strategy not in STRATEGIES:
+            raise UsageError(
+                f"unknown answer_strategy {self.answer_strategy!r}", mend=f"Choose one of {', '.join(STRATEGIES)}"
+            )
+
+
+class UniGen(Component):
+    """Finds documents by writing their docids, and answers, from one encoder pass.
+
+    Scores of hits are log p(docid | input) ≤ 0 (Eq. 1). Answers are not read from the retrieved documents: the answer
+    decoder reads its input, so `Answer.passages` holds what was retrieved alongside and `Answer.source` stays None.
+
+    Args:
+        model: the network.
+        tokenizer: the one it was built with.
+        table: docids of the corpus.
+        writer: writes the connector of queries that come without one; None reads the plain question.
+        settings: how the model is used.
+        device: ``auto``, ``cpu``, ``cuda``…
+
+    Raises:
+        MismatchError: the docids were made with another tokenizer.
+    """
+
+    def __init__(
+        self,
+        model: UniGenForRetrievalAndAnswering,
+        tokenizer: PreTrainedTokenizerBase,
+        table: DocidTable,
+        *,
+        writer: Writer | None = None,
+        settings: UniGenSettings | None = None,
+        device: str | torch.device = "auto",
+    ) -> None:
+        from retgen.docids.lineage import tokenizer_fingerprint
+
+        made_with = table.lineage.get("tokenizer")
+        if made_with is not None and made_with != tokenizer_fingerprint(tokenizer):
+            raise MismatchError(
+                "these docids were made with another tokenizer than the model's",
+                mend="Build the docid table with the model's own tokenizer",
+            )
+        self.device = pick_device(device) if isinstance(device, str) else device
+        self.model: UniGenForRetrievalAndAnswering = model.to(self.device)  # type: ignore[arg-type]
+        self.tokenizer = tokenizer
+        self.table = table
+        self.tree = PrefixTree.from_table(table)
+        self.writer = writer
+        self.settings = settings or UniGenSettings()
+
+    def search(self, queries: Sequence[Query], k: int = 10) -> Run:
+        """The documents whose docids the retrieval decoder finds most likely, at most ``k`` and ``num_beams``."""
+        return self._run(queries, k, retrieve=True, answer=False)[0]
+
+    def answer(self, queries: Sequence[Query], run: Run | None, documents: DocumentSource | None) -> list[Answer]:
+        """One answer for every query; a run's documents are named beside it, not read."""
+        answers = self._run(queries, 0, retrieve=False, answer=True)[1]
+        if run is None:
+            return answers
+        return [replace(item, passages=tuple(run.doc_ids(item.query_id))) for item in answers]
+
+    def search_and_answer(
+        self, queries: Sequence[Query], k: int = 10, *, progress: Progress | None = None
+    ) -> tuple[Run, list[Answer]]:
+        """Both, encoding every input once."""
+        run, answers = self._run(queries, k, retrieve=True, answer=True, progress=progress)
+        return run, [replace(item, passages=tuple(run.doc_ids(item.query_id))) for item in answers]
+
+    @torch.inference_mode()
+    def rerank(self, queries: Sequence[Query], run: Run, documents: DocumentSource, k: int | None = None) -> Run:
+        """Score every candidate by log p(docid | input), not only those a beam meets; ties keep the run's order."""
+        queries = self.with_connectors(queries)
+        scores: dict[str, list[float]] = {}
+        for numbers, _, encoded in self._encode(queries):
+            session = UniGenSession(self.model, encoded, "retrieval")
+            candidates = [[self.table.number(doc_id) for doc_id in run.doc_ids(queries[i].id)] for i in numbers]
+            width = max(map(len, candidates), default=0)
+            if width == 0:
+                scores.update({queries[i].id: [] for i in numbers})
+                continue
+            flat = self.table.padded([number for row in candidates for number in row])
+            tokens = torch.full((len(numbers), width, flat.shape[1]), -100, dtype=torch.int64)
+            place = 0
+            for row, items in enumerate(candidates):
+                tokens[row, : len(items)] = torch.from_numpy(flat[place : place + len(items)])
+                place += len(items)
+            found = score_docids(session, tokens, start_token_id=cast(int, self.model.config.decoder_start_token_id))
+            for row, i in enumerate(numbers):
+                scores[queries[i].id] = found[row, : len(candidates[row])].tolist()
+        ids = [query.id for query in queries]
+        ranked = Run(ids, [run.doc_ids(i) for i in ids], [scores[i] for i in ids], fingerprint=run.fingerprint)
+        return ranked if k is None else ranked.top(k)
+
+    def with_connectors(self, queries: Sequence[Query]) -> list[Query]:
+        """The queries, those without a connector given one by the writer."""
+        bare = [query for query in queries if query.connector is None]
+        if self.writer is None or not bare:
+            return list(queries)
+        written = dict(
+            zip([q.id for q in bare], self.writer.contextualise(bare, words=self.settings.context_words), strict=True)
+        )
+        return [query if query.connector else query.with_connector(written[query.id]) for query in queries]
+
+    def _encode(
+        self, queries: Sequence[Query], progress: Progress | None = None
+    ) -> Iterator[tuple[list[int], list[TokenisedInput], Encoded]]:
+        """Blocks of queries of similar length: their numbers, inputs and encoder states, one block at a time."""
+        inputs = tokenise_inputs(
+            self.tokenizer, [query.input_text for query in queries], self.settings.max_input_tokens
+        )
+        done, was_training = 0, self.model.training
+        self.model.train(False)
+        try:
+            lengths = [len(item.ids) for item in inputs]
+            for numbers in length_sorted_batches(lengths, self.settings.token_budget, max_items=64):
+                chosen = [inputs[i] for i in numbers]
+                ids, mask = pad_inputs(chosen, cast(int, self.model.config.pad_token_id))
+                with torch.inference_mode():
+                    encoded = self.model.encode(ids.to(self.device), mask.to(self.device))
+                yield numbers, chosen, encoded
+                done += len(numbers)
+                if progress is not None:
+                    progress(done, len(inputs))
+        finally:
+            self.model.train(was_training)
+
+    @torch.inference_mode()
+    def _run(
+        self,
+        queries: Sequence[Query],
+        k: int,
+        *,
+        retrieve: bool,
+        answer: bool,
+        progress: Progress | None = None,
+    ) -> tuple[Run, list[Answer]]:
+        queries = self.with_connectors(queries)
+        hits: list[tuple[list[str], list[float]]] = [([], []) for _ in queries]
+        answers: list[Answer] = [Answer(query.id, "") for query in queries]
+        for numbers, inputs, encoded in self._encode(queries, progress):
+            if retrieve:
+                found = search_docids(
+                    UniGenSession(self.model, encoded, "retrieval"),
+                    self.tree,
+                    start_token_id=cast(int, self.model.config.decoder_start_token_id),
+                    num_beams=self.settings.num_beams,
+                    k=k,
+                )
+                for row, number in enumerate(numbers):
+                    hits[number] = (self.table.doc_ids(found.documents[row]), found.scores[row].tolist())
+            if answer:
+                decoded = decode_answers(
+                    self.model,
+                    self.tokenizer,
+                    encoded,
+                    inputs,
+                    self.settings.answer_strategy,
+                    self.settings.max_answer_tokens,
+                )
+                for number, (text, score) in zip(numbers, decoded, strict=True):
+                    answers[number] = Answer(queries[number].id, text, score)
+        run = Run(
+            [query.id for query in queries],
+            [ids for ids, _ in hits],
+            [scores for _, scores in hits],
+            fingerprint=self.table.corpus_fingerprint,
+            presorted=True,
+        )
+        return run, answers
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write model, tokenizer, docids and settings as one folder."""
+        with store.create(path, kind=KIND, overwrite=overwrite) as staging:
+            self.model.save_pretrained(staging / "model")
+            self.tokenizer.save_pretrained(staging / "model")
+            self.table.save(staging / "docids")
+            (staging / "settings.json").write_text(json.dumps(asdict(self.settings), indent=2) + "\n")
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        corpus_fingerprint: str | None = None,
+        writer: Writer | None = None,
+        device: str = "auto",
+    ) -> UniGen:
+        """Open what `save` wrote.
+
+        Raises:
+            ArtefactError: the folder is torn, foreign or of another kind.
+            MismatchError: it was trained on another corpus.
+        """
+        from transformers import AutoTokenizer
+
+        manifest = store.open_folder(path, kind=KIND)
+        try:
+            settings = UniGenSettings(**json.loads((manifest.path / "settings.json").read_text()))
+        except (ValueError, TypeError) as error:
+            raise ArtefactError(
+                f"its settings cannot be read ({error})", where=manifest.path, mend="Train the model again"
+            ) from error
+        tokenizer = AutoTokenizer.from_pretrained(manifest.path / "model")
+        table = DocidTable.load(manifest.path / "docids", tokenizer=tokenizer, corpus_fingerprint=corpus_fingerprint)
+        model = UniGenForRetrievalAndAnswering.from_pretrained(manifest.path / "model")
+        return cls(model, tokenizer, table, writer=writer, settings=settings, device=device)

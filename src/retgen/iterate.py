@@ -1,0 +1,95 @@
+"""UniGen-Iter: rounds of retrieve, answer, enhance, and again (paper, "Iterative Enhancement Strategy")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from retgen.connect.writer import Writer
+from retgen.errors import UsageError
+from retgen.generative.unigen import UniGen
+from retgen.types import Answer, Document, DocumentSource, Query, Run
+
+Refit = Callable[[int, UniGen], UniGen]
+"""Called before each round with its number and the last round's system; returns the system to use."""
+Progress = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round saw and said.
+
+    Args:
+        number: 0 is UniGen-Base, 2 the paper's UniGen-Iter.
+        queries: with the connectors this round read.
+        run: documents found.
+        answers: one for every query.
+    """
+
+    number: int
+    queries: list[Query]
+    run: Run
+    answers: list[Answer]
+
+
+def iterate(
+    system: UniGen,
+    queries: Sequence[Query],
+    documents: DocumentSource,
+    writer: Writer,
+    *,
+    rounds: int = 2,
+    feedback_documents: int = 3,
+    words: int = 60,
+    k: int = 10,
+    refit: Refit | None = None,
+    progress: Progress | None = None,
+) -> list[Round]:
+    """Every round's run and answers, the first being round 0.
+
+    Args:
+        system: finds and answers; its own writer gives round 0's connectors to queries without one.
+        queries: the questions.
+        documents: texts of what is found.
+        writer: its ``enhance`` writes the next round's connectors.
+        rounds: iterations on top of round 0; the paper's UniGen-Iter has 2.
+        feedback_documents: how many of the found documents the writer is given (left open in the paper).
+        words: length n asked of the writer.
+        k: documents found in a round.
+        refit: trains the model again between rounds; the paper leaves open whether it does. None does not.
+        progress: called with (round, questions done, questions).
+
+    Raises:
+        UsageError: a negative number of rounds, or no documents to feed back.
+    """
+    if rounds < 0 or feedback_documents < 1:
+        raise UsageError(f"cannot run {rounds} rounds with {feedback_documents} documents fed back")
+    current = system.with_connectors(queries)
+    done: list[Round] = []
+    for number in range(rounds + 1):
+        if number > 0:
+            if refit is not None:
+                system = refit(number, system)
+            current = enhanced(done[-1], documents, writer, feedback_documents, words, number)
+        report = None if progress is None else _at(progress, number)
+        run, answers = system.search_and_answer(current, k=k, progress=report)
+        done.append(Round(number, list(current), run, answers))
+    return done
+
+
+def enhanced(
+    last: Round, documents: DocumentSource, writer: Writer, feedback_documents: int, words: int, number: int
+) -> list[Query]:
+    """The last round's queries with the connectors of the next."""
+    found: list[list[Document]] = [
+        [documents[doc_id] for doc_id in last.run.doc_ids(query.id)[:feedback_documents]] for query in last.queries
+    ]
+    connectors = writer.enhance(last.queries, found, last.answers, words=words, round=number)
+    return [query.with_connector(text) for query, text in zip(last.queries, connectors, strict=True)]
+
+
+def _at(progress: Progress, number: int) -> Callable[[int, int], None]:
+    def report(done: int, total: int) -> None:
+        progress(number, done, total)
+
+    return report

@@ -1,0 +1,75 @@
+"""What a row's system found and said, kept in one form, and measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from retgen import formats
+from retgen.evaluate import evaluate_answers, evaluate_run
+from retgen.recipes.collections import read_questions
+from retgen.recipes.context import StageContext
+from retgen.recipes.stages import stage
+from retgen.types import Answer, Run
+
+RETRIEVAL = {"R@1": "Success@1", "R@5": "Success@5", "R@10": "Success@10", "MRR@10": "RR@10"}
+"""Columns → measures. With one relevant document a question, recall and success are the same."""
+ANSWERS = ("EM", "F1")
+
+
+def write_outcome(
+    folder: Path, run: Run | None, answers: Sequence[Answer] | None, seconds: float, name: str = "test"
+) -> None:
+    """Keep a system's run and answers for a split, and how long its questions took."""
+    if run is not None:
+        formats.write_run(folder / f"{name}.run", run)
+    if answers is not None:
+        with (folder / f"{name}.answers.jsonl").open("w", encoding="utf-8") as lines:
+            for answer in answers:
+                record = {"id": answer.query_id, "answer": answer.text, "score": answer.score}
+                lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+    (folder / f"{name}.seconds").write_text(f"{seconds}\n")
+
+
+def read_outcome(folder: Path, name: str = "test") -> tuple[Run | None, dict[str, str] | None, float]:
+    """What `write_outcome` kept: run, answers by question, seconds."""
+    run_path, answers_path = folder / f"{name}.run", folder / f"{name}.answers.jsonl"
+    run = formats.read_run(run_path) if run_path.exists() else None
+    answers = None
+    if answers_path.exists():
+        with answers_path.open(encoding="utf-8") as lines:
+            answers = {record["id"]: record["answer"] for record in map(json.loads, lines)}
+    return run, answers, float((folder / f"{name}.seconds").read_text())
+
+
+@stage("measure", version="1", needs=["collection", "outcome"])
+def measure(context: StageContext, group: str = "", name: str = "test", questions: int = 0) -> None:
+    """The columns of a row: R@k, MRR@10, EM and F1 over all test questions, and milliseconds a question.
+
+    Args:
+        context: of the stage.
+        group: measure the questions of this group alone.
+        name: of the outcome, e.g. that of one round.
+        questions: measure the first so many questions; 0 takes all.
+    """
+    triplets = read_questions(context.input("collection"), "test", group)
+    triplets = triplets[:questions] if questions else triplets
+    run, answers, seconds = read_outcome(context.input("outcome"), name)
+    asked = len(read_questions(context.input("collection"), "test"))
+    ids = [triplet.query.id for triplet in triplets]
+    values: dict[str, float | int | str | None] = {"questions": len(ids), "ms": 1000 * seconds / max(1, asked)}
+    per_question: dict[str, dict[str, float]] = {}
+    if run is not None:
+        qrels = {triplet.query.id: dict.fromkeys(triplet.doc_ids, 1) for triplet in triplets}
+        found = evaluate_run(run, qrels, list(RETRIEVAL.values()), query_ids=ids)
+        for column, measure_name in RETRIEVAL.items():
+            values[column] = found.means[measure_name]
+            per_question[column] = dict(found.per_query[measure_name])
+    if answers is not None:
+        gold = {triplet.query.id: triplet.answers for triplet in triplets}
+        said = evaluate_answers({i: answers[i] for i in ids if i in answers}, gold, ANSWERS)
+        for column in ANSWERS:
+            values[column] = said.means[column]
+            per_question[column] = dict(said.per_question[column])
+    context.report(values, per_question=per_question)

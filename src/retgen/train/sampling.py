@@ -1,0 +1,51 @@
+"""The order examples are trained in: batches of similar length in random order, the same after a resume."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+from torch.utils.data import Sampler
+
+
+class LengthBucketSampler(Sampler[int]):
+    """Shuffles, then sorts within chunks of some batches by length and shuffles the batches.
+
+    The order follows from seed and epoch alone, never from global random state.
+
+    Args:
+        lengths: of every example, in any unit.
+        batch_size: examples a batch.
+        seed: of the order.
+        chunk: batches that are sorted together; more pad less and mix less.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, chunk: int = 20) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.chunk = chunk
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader when an epoch begins."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        chance = random.Random(self.seed * 1_000_003 + self.epoch)
+        order = list(range(len(self.lengths)))
+        chance.shuffle(order)
+        size = self.batch_size * self.chunk
+        batches: list[list[int]] = []
+        for start in range(0, len(order), size):
+            part = sorted(order[start : start + size], key=lambda item: (self.lengths[item], item))
+            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+        # The one short batch stays last, or the loader would cut all batches behind it differently.
+        short = [batch for batch in batches if len(batch) < self.batch_size]
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        chance.shuffle(full)
+        for batch in [*full, *short]:
+            yield from batch
