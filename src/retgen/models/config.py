@@ -70,6 +70,10 @@ class UniGenConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     eos_token_id: int | None = 1
     decoder_start_token_id: int | None = 0
 
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> UniGenConfig:
+        """This configuration itself: the parts it names ``encoder`` and ``decoder`` are plain dicts."""
+        return self
+
 
 AutoConfig.register(UniGenConfig.model_type, UniGenConfig, exist_ok=True)
 

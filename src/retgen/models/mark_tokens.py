@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tokenizers import AddedToken
+from tokenizers.pre_tokenizers import ByteLevel
 
 from retgen.errors import FormatError
 from retgen.models.marks import BOUNDARY, DOCID_END
@@ -32,11 +33,14 @@ class MarkTokens:
 def ensure_marks(tokenizer: PreTrainedTokenizerBase) -> MarkTokens:
     """See to it that each mark is one token wherever it stands, adding it to the tokenizer if need be.
 
-    Many tokenizers write a mark in one way behind a space and in another behind a word, or do not know it.
+    Many tokenizers write a mark in one way behind a space and in another behind a word, or do not know it. Some write
+    a text's first word in another way than the same word within: these are told not to, as a docid or an answer could
+    not be found in a context otherwise.
 
     Raises:
         FormatError: the tokenizer splits a mark even when it has been added.
     """
+    _write_words_alike(tokenizer)
     ids, pieces = [], {}
     for mark in (BOUNDARY, DOCID_END):
         before = _encode(tokenizer, mark)
@@ -52,6 +56,18 @@ def ensure_marks(tokenizer: PreTrainedTokenizerBase) -> MarkTokens:
             pieces[_mark_id(tokenizer, mark)] = before
         ids.append(_mark_id(tokenizer, mark))
     return MarkTokens(ids[0], ids[1], pieces)
+
+
+def _write_words_alike(tokenizer: PreTrainedTokenizerBase) -> None:
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    cut = getattr(core, "pre_tokenizer", None)
+    if core is None or not isinstance(cut, ByteLevel) or cut.add_prefix_space:
+        return
+    cut.add_prefix_space = True
+    core.pre_tokenizer = cut
+    # Classes that rebuild their pre-tokenizer when they are loaded go by what was saved under this name.
+    tokenizer.init_kwargs["add_prefix_space"] = True
+    setattr(tokenizer, "add_prefix_space", True)  # noqa: B010
 
 
 def _mark_id(tokenizer: PreTrainedTokenizerBase, mark: str) -> int:

@@ -45,9 +45,12 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         FormatError: there is none.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path))
-    except _ERRORS as error:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises nothing more precise
         raise _not_loaded("tokenizer", path, error) from error
+    # Where there are no files, transformers makes an empty tokenizer of the model's kind.
+    if len(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)) <= 1:
+        raise _not_loaded("tokenizer", path, FileNotFoundError("there are no tokenizer files"))
     return tokenizer
 
 
