@@ -32,7 +32,7 @@ def report(
 ) -> None:
     """Show a recipe's table: means and deviations over seeds, tests against the baseline.
 
-    Several folders are merged, so that seeds may be run in different places. A row with fewer seeds than others says so.
+    Several folders are merged, so that seeds may be run in different places. A row that lacks seeds says so.
 
     Examples:
 

@@ -32,7 +32,7 @@ def make_result(
         UsageError: two of the stages report the same value.
     """
     merged = StageReport()
-    where = recipe.source or recipe.name
+    where = recipe.where("rows", row.name)
     for report in map(read_report, folders):
         _add(merged.values, report.values, row.name, where)
         _add(merged.per_question, report.per_question, row.name, where)

@@ -84,9 +84,9 @@ def _at_scale(yaml: YamlSource, scale: str, block: Mapping[str, Any]) -> Recipe:
     except ValidationError as error:
         raise _named(error, yaml, scale) from error
     recipe._scale = scale
-    recipe._source = str(yaml.path)
-    _check_names(recipe, yaml)
-    _check_circles(recipe, yaml)
+    recipe._yaml = yaml
+    _check_names(recipe)
+    _check_circles(recipe)
     return recipe
 
 
@@ -109,50 +109,54 @@ def _mapping(value: object) -> Mapping[Any, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _check_names(recipe: Recipe, yaml: YamlSource) -> None:
+def _check_names(recipe: Recipe) -> None:
     for name, stage in recipe.stages.items():
         for role, needed in stage.needs.items():
             if needed not in recipe.stages:
-                raise yaml.unknown("stage", needed, recipe.stages, ["stages", name, "needs", role])
+                raise unknown_name("stage", needed, recipe.stages, where=recipe.where("stages", name, "needs", role))
     for name, row in recipe.rows.items():
         for number, needed in enumerate(row.needs):
             if needed not in recipe.stages:
-                raise yaml.unknown("stage", needed, recipe.stages, ["rows", name, "needs", number])
+                raise unknown_name("stage", needed, recipe.stages, where=recipe.where("rows", name, "needs", number))
         if not row.needs and not row.published:
             raise UsageError(
                 f"row {name!r} needs no stage and has no published values",
-                where=yaml.where(["rows", name]),
+                where=recipe.where("rows", name),
                 mend="Name the stages that report its values under needs",
             )
         for key in row.published:
             if key not in (keys := [column.key for column in recipe.columns]):
-                raise yaml.unknown("column", key, keys, ["rows", name, "published", key])
+                raise unknown_name("column", key, keys, where=recipe.where("rows", name, "published", key))
     kinds = {stage.kind for stage in recipe.stages.values()}
     for kind in recipe.defaults:
         if kind not in kinds:
-            raise yaml.unknown("kind of this recipe's stages", kind, sorted(kinds), ["defaults", kind])
+            raise unknown_name(
+                "kind of this recipe's stages", kind, sorted(kinds), where=recipe.where("defaults", kind)
+            )
     if recipe.baseline is not None and recipe.baseline not in recipe.rows:
-        raise yaml.unknown("row", recipe.baseline, recipe.rows, ["baseline"])
+        raise unknown_name("row", recipe.baseline, recipe.rows, where=recipe.where("baseline"))
     handles = {handle for name, stage in recipe.stages.items() for handle in (name, stage.kind, *stage.tags)}
     seen: set[str] = set()
     for number, column in enumerate(recipe.columns):
         if column.key in seen:
-            raise UsageError(f"the column {column.key!r} stands twice", where=yaml.where(["columns", number]))
+            raise UsageError(f"the column {column.key!r} stands twice", where=recipe.where("columns", number))
         seen.add(column.key)
         for handle in column.cost.over if column.cost else ():
             if handle not in handles:
-                raise yaml.unknown("stage, kind or tag", handle, sorted(handles), ["columns", number, "cost", "over"])
+                raise unknown_name(
+                    "stage, kind or tag", handle, sorted(handles), where=recipe.where("columns", number, "cost", "over")
+                )
     if len(set(recipe.seeds)) != len(recipe.seeds):
-        raise UsageError("a seed stands twice", where=yaml.where(["seeds"]))
+        raise UsageError("a seed stands twice", where=recipe.where("seeds"))
 
 
-def _check_circles(recipe: Recipe, yaml: YamlSource) -> None:
+def _check_circles(recipe: Recipe) -> None:
     done: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in path:
             circle = " → ".join((*path[path.index(name) :], name))
-            raise UsageError(f"these stages need each other in a circle: {circle}", where=yaml.where(["stages", name]))
+            raise UsageError(f"these stages need each other in a circle: {circle}", where=recipe.where("stages", name))
         if name not in done:
             for needed in recipe.stages[name].needs.values():
                 visit(needed, (*path, name))
@@ -164,23 +168,14 @@ def _check_circles(recipe: Recipe, yaml: YamlSource) -> None:
 
 def _named(error: ValidationError, yaml: YamlSource, scale: str) -> UsageError:
     """The first of pydantic's errors, with its place in the file and the names that would be right."""
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    # A key that is spelt wrong is also missing: the spelling is the better message.
+    first = next((found for found in errors if found["type"] == "extra_forbidden"), errors[0])
     place: list[str | int] = [part for part in first["loc"] if part != "[key]"]
-    inside: list[str | int] = ["scales", scale, *place]
-    inside = inside if _reaches(yaml.content, inside) else place
     if first["type"] == "extra_forbidden":
-        return yaml.unknown("key", str(place[-1]), _keys_at(place[:-1]), inside)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return UsageError(f"{first['msg'][:1].lower()}{first['msg'][1:]}{more}", where=yaml.where(inside))
-
-
-def _reaches(content: Any, place: Place) -> bool:
-    for part in place:
-        here = range(len(content)) if isinstance(content, list) else content if isinstance(content, dict) else ()
-        if part not in here:
-            return False
-        content = content[part]
-    return True
+        return yaml.unknown("key", str(place[-1]), _keys_at(place[:-1]), place, scale)
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return UsageError(f"{first['msg'][:1].lower()}{first['msg'][1:]}{more}", where=yaml.where_at_scale(place, scale))
 
 
 def _keys_at(place: Place) -> list[str]:

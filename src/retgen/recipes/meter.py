@@ -53,7 +53,7 @@ class Meter:
     """Measures the block it is entered for; ``costs`` holds the sum with the earlier attempts.
 
     Args:
-        journal: a file that is written every two seconds, and read at the start.
+        journal: a file that is read at the start, and written then and every two seconds.
         resumes: whether the work of earlier attempts is built upon, so that their costs count.
     """
 
@@ -105,6 +105,7 @@ class Meter:
         )
 
     def _beat(self) -> None:
+        self.save()
         while not self._ended.wait(_HEARTBEAT_SECONDS):
             self.save()
 

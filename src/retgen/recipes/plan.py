@@ -11,6 +11,7 @@ import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def plan(recipe: Recipe, data: Path | None, rows: Sequence[str] | None, seeds: S
 def _rows(recipe: Recipe, rows: Sequence[str] | None) -> list[str]:
     for name in rows or ():
         if name not in recipe.rows:
-            raise unknown_name("row", name, recipe.rows, where=recipe.source or recipe.name)
+            raise unknown_name("row", name, recipe.rows, where=recipe.where())
     return [name for name in recipe.rows if rows is None or name in rows]
 
 
@@ -135,12 +136,17 @@ class _Planner:
         _check_data(self.recipe, self.data)
         # Every stage is checked, needed or not, so that a slip anywhere is met in the first second.
         for name, spec in self.recipe.stages.items():
-            where = f"{self.recipe.source or self.recipe.name} [stages.{name}]"
-            kind = stage_kind(spec.kind, where=where)
-            arguments = kind.check_params(self.recipe.params_of(name), where=f"{where[:-1]}.params]")
-            kind.check_needs(spec.needs, where=where)
+            kind = stage_kind(spec.kind, where=self.recipe.where("stages", name, "kind"))
+            arguments = kind.check_params(self.recipe.params_of(name), where=partial(self._where, name))
+            kind.check_needs(spec.needs, where=self.recipe.where("stages", name, "needs"))
             self.kinds[name] = kind
             self.arguments[name] = arguments.model_dump(mode="json")
+
+    def _where(self, stage: str, argument: str) -> str:
+        spec = self.recipe.stages[stage]
+        if argument in spec.params or argument not in self.recipe.defaults.get(spec.kind, {}):
+            return self.recipe.where("stages", stage, "params", argument)
+        return self.recipe.where("defaults", spec.kind, argument)
 
     def stage(self, name: str, seed: int) -> PlannedStage:
         if (name, seed) in self.asked:
@@ -182,7 +188,9 @@ class _Planner:
     def _data_files(self, name: str, spec: StageSpec) -> dict[str, str]:
         if spec.data and self.data is None:
             raise UsageError(
-                f"the stage {name!r} reads data files", where=self.recipe.source, mend="Give their folder with --data"
+                f"the stage {name!r} reads data files",
+                where=self.recipe.where("stages", name, "data"),
+                mend="Give their folder with --data",
             )
         found: dict[str, str] = {}
         for pattern in spec.data:
@@ -203,7 +211,7 @@ def _import(recipe: Recipe) -> None:
                 raise
             raise UsageError(
                 f"there is no module {module!r}",
-                where=f"{recipe.source or recipe.name} [modules.{number}]",
+                where=recipe.where("modules", number),
                 mend="Check its name, and that it is on PYTHONPATH",
             ) from error
 

@@ -15,7 +15,6 @@ from retgen.evaluate.pairing import mean_over_seeds, stacked
 from retgen.evaluate.table import Table
 from retgen.evaluate.table_parts import Column, Row, Value
 from retgen.recipes.results import Results, RowResult
-from retgen.recipes.spec import RowSpec
 from retgen.recipes.yaml_source import unknown_name
 
 Format = Literal["md", "latex", "csv", "html", "json"]
@@ -33,6 +32,7 @@ class MergedRow:
 
     Args:
         name: the row's name.
+        label: what is shown.
         seeds: that were run; empty where the row does not depend on them.
         values: column → mean over the seeds; a text where all seeds agree on it.
         std: column → sample standard deviation (n − 1) over the seeds, from two on.
@@ -40,6 +40,7 @@ class MergedRow:
     """
 
     name: str
+    label: str
     seeds: tuple[int, ...]
     values: Mapping[str, Value]
     std: Mapping[str, float]
@@ -64,16 +65,18 @@ class Report:
 
     def differences(self) -> Table:
         """Differences from the baseline with their intervals and corrected p-values, one line per row and column."""
+        labels = {name: row.label for name, row in self.rows.items()}
+        against = labels.get(self.baseline or "", "no baseline")
         columns = ["measure", "difference", "low", "high", "p", "questions"]
         table = Table(
             [Column(name, decimals=4 if name == "p" else 3, best=None) for name in columns],
-            caption=f"Differences from {self.baseline}, with 95 % bootstrap intervals over questions; p after Holm",
+            caption=f"Differences from {against}, with 95 % bootstrap intervals over questions; p after Holm",
         )
         for measure, rows in self.comparisons.items():
             for name, found in rows.items():
                 table.add_row(
                     Row(
-                        name,
+                        labels[name],
                         {
                             "measure": measure,
                             "difference": found.difference,
@@ -133,7 +136,10 @@ def make_report(
             f"there are no results of the recipe {definition.name!r} yet", mend=f"Run it: retgen run {definition.name}"
         )
     columns = [column.key for column in definition.columns]
-    merged = {name: _merged(name, runs, columns, resamples) for name, runs in systems.items()}
+    merged = {
+        name: _merged(name, definition.rows[name].label or name, runs, columns, resamples)
+        for name, runs in systems.items()
+    }
     against = baseline or definition.baseline
     comparisons: dict[str, dict[str, Comparison]] = {}
     if against in systems:
@@ -155,7 +161,7 @@ def _render(table: Table, form: Format) -> str:
     return writers[form]()
 
 
-def _merged(name: str, runs: list[RowResult], columns: list[str], resamples: int) -> MergedRow:
+def _merged(name: str, label: str, runs: list[RowResult], columns: list[str], resamples: int) -> MergedRow:
     values: dict[str, Value] = {}
     std: dict[str, float] = {}
     intervals: dict[str, Interval] = {}
@@ -175,7 +181,7 @@ def _merged(name: str, runs: list[RowResult], columns: list[str], resamples: int
             rows = [run.report.statistics[key] for run in runs]
             intervals[key] = bootstrap_corpus(stacked(list(rows[0]), rows), CORPUS_MEASURES[key], resamples=resamples)
     seeds = tuple(run.seed for run in runs if run.seed is not None)
-    return MergedRow(name, seeds, values, std, intervals)
+    return MergedRow(name, label, seeds, values, std, intervals)
 
 
 def _compared(systems: Mapping[str, list[RowResult]], baseline: str, key: str, resamples: int) -> dict[str, Comparison]:
@@ -247,7 +253,7 @@ def _table(
                 marks[""] = next(symbols)
                 footnotes[marks[""]] = spec.note
             row = merged[name]
-            table.add_row(Row(_label(name, spec, row, results), row.values, row.std, marks, ranked=spec.ranked))
+            table.add_row(Row(_label(row, results), row.values, row.std, marks, ranked=spec.ranked))
         if spec.published:
             label = f"{spec.label or name} (published)"
             table.add_row(Row(label, dict(spec.published), ranked=False))
@@ -272,10 +278,10 @@ def _marks(name: str, comparisons: Mapping[str, Mapping[str, Comparison]], level
     }
 
 
-def _label(name: str, spec: RowSpec, row: MergedRow, results: Results) -> str:
-    label = spec.label or name
+def _label(row: MergedRow, results: Results) -> str:
     seeds = results.seeds
-    return f"{label} ({len(row.seeds)} of {len(seeds)} seeds)" if 0 < len(row.seeds) < len(seeds) else label
+    lacks = 0 < len(row.seeds) < len(seeds)
+    return f"{row.label} ({len(row.seeds)} of {len(seeds)} seeds)" if lacks else row.label
 
 
 def _caption(results: Results) -> str:

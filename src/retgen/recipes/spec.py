@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
+from retgen.recipes.yaml_source import YamlSource
+
 SCALES = ("tiny", "local", "gpu", "full")
 """Sizes of one recipe: a smoke test, two cores within the hour, one accelerator, the paper's own."""
 
@@ -149,17 +151,18 @@ class Recipe(_Strict):
     published_source: str = ""
 
     _scale: str = PrivateAttr(default="local")
-    _source: str = PrivateAttr(default="")
+    _yaml: YamlSource | None = PrivateAttr(default=None)
 
     @property
     def scale(self) -> str:
         """The scale whose block was merged in."""
         return self._scale
 
-    @property
-    def source(self) -> str:
-        """The file it was read from."""
-        return self._source
+    def where(self, *place: str | int) -> str:
+        """A place in the recipe, for errors: its file, line and keys."""
+        if self._yaml is not None:
+            return self._yaml.where_at_scale(place, self._scale)
+        return f"{self.name} [{'.'.join(map(str, place))}]" if place else self.name
 
     def params_of(self, stage: str) -> Mapping[str, Any]:
         """A stage's arguments, the kind's defaults filled in."""

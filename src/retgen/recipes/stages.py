@@ -44,8 +44,12 @@ class StageKind:
         """The version of the stage's code, and of data that comes with the code."""
         return self.version() if callable(self.version) else self.version
 
-    def check_params(self, params: Mapping[str, Any], *, where: str) -> BaseModel:
+    def check_params(self, params: Mapping[str, Any], *, where: Callable[[str], str] = str) -> BaseModel:
         """Arguments of the right types, defaults filled in.
+
+        Args:
+            params: name → value.
+            where: from an argument's name to its place, for errors.
 
         Raises:
             UsageError: one is unknown, missing, or of the wrong type.
@@ -53,13 +57,15 @@ class StageKind:
         try:
             return self.arguments.model_validate(dict(params))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = f"{where}.{'.'.join(map(str, first['loc']))}"
-            if first["type"] == "extra_forbidden":
+            errors = error.errors(include_url=False)
+            first = next((found for found in errors if found["type"] == "extra_forbidden"), errors[0])
+            name = str(first["loc"][0])
+            if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
                 names = list(self.arguments.model_fields)
-                raise unknown_name(f"argument of {self.name!r}", str(first["loc"][-1]), names, where=place) from error
+                raise unknown_name(f"argument of {self.name!r}", name, names, where=where(name)) from error
             given = f", got {first['input']!r}" if first["type"] != "missing" else ""
-            raise UsageError(f"{first['msg'][:1].lower()}{first['msg'][1:]}{given}", where=place) from error
+            what = f"the argument {'.'.join(map(str, first['loc']))!r} of {self.name!r} cannot be used: {first['msg']}"
+            raise UsageError(f"{what}{given}", where=where(name)) from error
 
     def check_needs(self, roles: Iterable[str], *, where: str) -> None:
         """Whether the roles are those of the kind.
@@ -72,7 +78,7 @@ class StageKind:
         given = list(roles)
         for role in given:
             if role not in self.needs:
-                raise unknown_name(f"need of {self.name!r}", role, self.needs, where=f"{where}.{role}")
+                raise unknown_name(f"need of {self.name!r}", role, self.needs, where=where)
         missing = [role for role, must in self.needs.items() if must and role not in given]
         if missing:
             raise UsageError(

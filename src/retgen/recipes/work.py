@@ -94,7 +94,7 @@ def perform(job: Job, listen: Listener) -> None:
     """
     importlib.import_module(job.module)
     kind = stage_kind(job.kind)
-    arguments = kind.check_params(job.params, where=job.name)
+    arguments = kind.check_params(job.params)
     folder, scratch = Path(job.folder), Path(job.scratch)
     context = StageContext(
         name=job.name,

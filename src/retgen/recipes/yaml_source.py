@@ -70,9 +70,23 @@ class YamlSource:
         dotted = ".".join(map(str, place))
         return f"{self.path}{f':{line}' if line else ''}{f' [{dotted}]' if dotted else ''}"
 
-    def unknown(self, what: str, name: str, known: Iterable[str], place: Place) -> UsageError:
-        """The error for a name that is not known here."""
-        return unknown_name(what, name, known, where=self.where(place))
+    def where_at_scale(self, place: Place, scale: str) -> str:
+        """The place in a scale's block where it stands there, else in the recipe itself."""
+        inside = ("scales", scale, *place)
+        return self.where(inside if self._has(inside) else place)
+
+    def _has(self, place: Place) -> bool:
+        node: yaml.Node | None = self.root
+        for part in place:
+            found = _child(node, part)
+            if found is None:
+                return False
+            node, _ = found
+        return True
+
+    def unknown(self, what: str, name: str, known: Iterable[str], place: Place, scale: str = "") -> UsageError:
+        """The error for a name that is not known here; looked for in the scale's block first."""
+        return unknown_name(what, name, known, where=self.where_at_scale(place, scale))
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], *, where: str | Path | None = None) -> UsageError:
