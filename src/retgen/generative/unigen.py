@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -229,7 +230,8 @@ class UniGen(Component):
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write model, tokenizer, docids and settings as one folder."""
         with store.create(path, kind=KIND, overwrite=overwrite) as staging:
-            self.model.save_pretrained(staging / "model")
+            with _no_progress_bars():
+                self.model.save_pretrained(staging / "model")
             self.tokenizer.save_pretrained(staging / "model")
             self.table.save(staging / "docids")
             (staging / "settings.json").write_text(json.dumps(asdict(self.settings), indent=2) + "\n")
@@ -260,5 +262,20 @@ class UniGen(Component):
             ) from error
         tokenizer = AutoTokenizer.from_pretrained(manifest.path / "model")
         table = DocidTable.load(manifest.path / "docids", tokenizer=tokenizer, corpus_fingerprint=corpus_fingerprint)
-        model = UniGenForRetrievalAndAnswering.from_pretrained(manifest.path / "model")
+        with _no_progress_bars():
+            model = UniGenForRetrievalAndAnswering.from_pretrained(manifest.path / "model")
         return cls(model, tokenizer, table, writer=writer, settings=settings, device=device)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    # Loading a shard or two needs none, and they would run through those of whoever calls.
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

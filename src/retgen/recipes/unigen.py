@@ -29,15 +29,22 @@ from retgen.types import Connector, Query, Triplet
 Context = Literal["bm25", "none"]
 
 
-def _writer(context: StageContext, docid_words: int, passages: int, listed: int) -> tuple[Corpus, OfflineWriter]:
+def _writer(context: StageContext, docids: DocidOptions, passages: int, listed: int) -> tuple[Corpus, OfflineWriter]:
     corpus = Corpus.open(context.input("collection") / "corpus")
     retriever = BM25.open(context.input("bm25") / "index", corpus)
-    texts = dict(DocidOptions(words=docid_words).texts(list(corpus)))
+    texts = dict(docids.texts(list(corpus)))
     return corpus, offline_writer(retriever, corpus, corpus, texts, passages=passages, listed=listed)
 
 
 @stage("contexts", version="1", needs=["collection", "bm25"])
-def contexts(context: StageContext, words: int = 90, passages: int = 3, listed: int = 10, docid_words: int = 6) -> None:
+def contexts(
+    context: StageContext,
+    words: int = 90,
+    passages: int = 3,
+    listed: int = 10,
+    docid_scheme: str = "lead",
+    docid_words: int = 6,
+) -> None:
     """The "BM25 context" of every question, and the controls' contexts of the test questions.
 
     Args:
@@ -45,9 +52,10 @@ def contexts(context: StageContext, words: int = 90, passages: int = 3, listed: 
         words: of quoted sentences in one context.
         passages: that are quoted.
         listed: passages that are named by their docid.
-        docid_words: words of the lead that is a passage's docid.
+        docid_scheme: ``lead`` or ``title``.
+        docid_words: words of a lead.
     """
-    _, writer = _writer(context, docid_words, passages, listed)
+    _, writer = _writer(context, DocidOptions(docid_scheme, docid_words), passages, listed)
     for split in SPLITS:
         queries = [triplet.query for triplet in read_questions(context.input("collection"), split)]
         blocks = writer.blocks(queries, words)
@@ -73,6 +81,7 @@ def _connected(queries: list[Query], blocks: list[list[ContextBlock]], writer: s
 def unigen_train(
     context: StageContext,
     source: str = "warm:minilm",
+    docid_scheme: str = "lead",
     docid_words: int = 6,
     permuted_docids: bool = False,
     max_input_tokens: int = 256,
@@ -97,7 +106,8 @@ def unigen_train(
     Args:
         context: of the stage; without contexts the model reads plain questions.
         source: of the weights.
-        docid_words: words of the lead that is a passage's docid.
+        docid_scheme: ``lead`` or ``title``.
+        docid_words: words of a lead.
         permuted_docids: the control in which every document bears another's docid.
         max_input_tokens: longer inputs are cut.
         answer_strategy: how answers are decoded.
@@ -124,7 +134,7 @@ def unigen_train(
     system = build_unigen(
         list(corpus),
         source,
-        docids=DocidOptions(words=docid_words, permute_seed=seed if permuted_docids else None),
+        docids=DocidOptions(docid_scheme, docid_words, permute_seed=seed if permuted_docids else None),
         settings=UniGenSettings(
             max_input_tokens=max_input_tokens,
             answer_strategy=answer_strategy if reads_context or answer_strategy == "free" else "free",
@@ -221,11 +231,12 @@ def unigen_iterations(
     words: int = 90,
     passages: int = 3,
     listed: int = 10,
+    docid_scheme: str = "lead",
     docid_words: int = 6,
 ) -> None:
     """UniGen-Iter without refit: every round's run and answers as ``round<n>``, the last also as ``test``."""
     system = UniGen.open(context.input("model") / "unigen")
-    corpus, writer = _writer(context, docid_words, passages, listed)
+    corpus, writer = _writer(context, DocidOptions(docid_scheme, docid_words), passages, listed)
     queries = _inputs(context, read_questions(context.input("collection"), "test"), "test")
     start = time.perf_counter()
     done = iterate(
