@@ -64,6 +64,7 @@ def _load(place: Path, text: str, **options: Any) -> Any:
             "unknown column 'R@2'. Did you mean 'R@1'?",
         ),
         ("one: {needs: [numbers]}", "'../one': {needs: [numbers]}", 8, "should match pattern"),
+        ("one: {needs", "one-seed3: {needs", 8, "reads like a result's file"),
         ("- key: seconds", "- key: R@1", 14, "[columns.1]: the column 'R@1' stands twice"),
         ("of: wall_seconds", "of: wall_clock", 15, "[columns.1.cost.of]: input should be 'wall_seconds'"),
         (

@@ -136,7 +136,7 @@ class TestMerging:
             # Times differ; everything else must not.
             for path in (folder.out / "results").glob("*.json"):
                 content = json.loads(path.read_text())
-                if path.name != "table.json" and "train s" in content["values"]:
+                if path.name != "_table.json" and "train s" in content["values"]:
                     content["values"]["train s"] = 1.0
                     path.write_text(json.dumps(content))
         merged = make_report(load_results(second.out, first.out))
@@ -179,7 +179,7 @@ class TestMerging:
     def test_recipes_and_scales_do_not_mix(self, numbers: Folder, tmp_path: Path, key: str, value: str) -> None:
         _run(numbers, 0)
         shutil.copytree(numbers.out / "results", tmp_path / "copy")
-        path = tmp_path / "copy" / "table.json"
+        path = tmp_path / "copy" / "_table.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
         with pytest.raises(MismatchError, match=value):
             load_results(numbers.out, tmp_path / "copy")
@@ -202,11 +202,18 @@ class TestFiles:
         assert load_results(numbers.out).seeds == [0, 1]
         assert any("moved aside" in event.text for event in numbers.events)
 
+    def test_no_table_mixes_old_settings_with_new(self, numbers: Folder) -> None:
+        _run(numbers, 0)
+        numbers.write({"stages": {"same": {"params": {"mean": 0.7}}}}, base=NUMBERS)
+        _run(numbers, 0, rows=["low"])
+        names = {path.name for path in (numbers.out / "results").glob("*.json")}
+        assert names == {"_table.json", "low-seed0.json", "high-seed0.json"}
+
     def test_a_row_whose_name_begins_like_another_is_left_alone(self, numbers: Folder) -> None:
-        rows = {"high-seed0": {"needs": ["same"]}, "high": {"needs": ["high"]}}
+        rows = {"high-more": {"needs": ["same"]}, "high": {"needs": ["high"]}}
         numbers.write({"rows": rows}, base={**NUMBERS, "rows": {}, "baseline": None})
-        _run(numbers, 0, 1, rows=["high-seed0", "high"])
-        _run(numbers, 0, 1, rows=["high-seed0", "high"])
+        _run(numbers, 0, 1, rows=["high-more", "high"])
+        _run(numbers, 0, 1, rows=["high-more", "high"])
         assert len(load_results(numbers.out).rows) == 4
 
     def test_a_file_says_where_its_numbers_come_from(self, numbers: Folder) -> None:

@@ -253,6 +253,8 @@ class TestFailures:
         for part in (*says, "the stage 'trouble' failed", "Run the same command again"):
             assert part in str(caught.value)
         assert toy.stages("failed") == ["trouble"]
+        (trace,) = (toy.out / "failures").iterdir()
+        assert "toy_stages.py" in trace.read_text() or what == "reserved-name"
         assert not list(toy.out.glob("stages/trouble-*"))
 
     @pytest.mark.parametrize(("what", "says"), [("killed", "memory ran out"), ("exit", "exit status 7")])
@@ -269,6 +271,7 @@ class TestFailures:
         (toy.place / "mended").touch()
         (row,) = toy.run().rows
         assert row.values["ok"] == 1
+        assert not (toy.out / "failures").exists()
 
     def test_an_interruption_goes_through(self, toy: Folder) -> None:
         _write_trouble(toy, "interrupt")

@@ -101,11 +101,11 @@ class StageContext:
 
     def progress(self, done: int, total: int = 0, text: str = "") -> None:
         """Say how far it is; a total of 0 is one not known."""
-        self.listen(Event("progress", self.name, self.seed_or_none, done, total, text))
+        self.listen(Event("progress", self.name, self.seed_or_none, int(done), int(total), str(text)))
 
     def log(self, text: str) -> None:
         """Say something."""
-        self.listen(Event("message", self.name, self.seed_or_none, text=text))
+        self.listen(Event("message", self.name, self.seed_or_none, text=str(text)))
 
     def report(
         self,

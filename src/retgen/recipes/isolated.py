@@ -49,7 +49,8 @@ def perform_isolated(job: Job, listen: Listener) -> None:
         file.flush()
         command = [sys.executable, "-c", _CHILD, file.name, str(events_out)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[events_out], env=environment)
+        # What libraries print below Python goes to standard error too: results alone are on standard output.
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, pass_fds=[events_out], env=environment)
         os.close(events_out)
         failure = None
         try:
@@ -96,10 +97,17 @@ def _error(message: Mapping[str, Any]) -> BaseException:
         # From our own child, over our own pipe.
         error = pickle.loads(base64.b64decode(message["pickled"]))
         if isinstance(error, RetgenError):
+            error.add_note(str(message["traceback"]))
             return error
     failed = StageError(str(message["error"]))
     failed.add_note(str(message["traceback"]))
     return failed
+
+
+def _pickled(error: Exception) -> str:
+    if not isinstance(error, RetgenError):
+        return ""
+    return base64.b64encode(pickle.dumps(error)).decode()
 
 
 def _die_with_parent() -> None:
@@ -135,8 +143,7 @@ def child_main(job_file: str, events: str) -> int:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
         except Exception as error:
-            pickled = base64.b64encode(pickle.dumps(error)).decode() if isinstance(error, RetgenError) else ""
             text = f"{type(error).__name__}: {error}"
-            send({"error": text, "pickled": pickled, "traceback": traceback.format_exc()})
+            send({"error": text, "pickled": _pickled(error), "traceback": traceback.format_exc()})
             return 1
     return 0

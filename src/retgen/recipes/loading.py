@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -118,6 +119,8 @@ def _check_names(recipe: Recipe) -> None:
         for number, needed in enumerate(row.needs):
             if needed not in recipe.stages:
                 raise unknown_name("stage", needed, recipe.stages, where=recipe.where("rows", name, "needs", number))
+        if re.search(r"-seed\d+$", name):
+            raise UsageError(f"the row name {name!r} reads like a result's file", where=recipe.where("rows", name))
         if not row.needs and not row.published:
             raise UsageError(
                 f"row {name!r} needs no stage and has no published values",

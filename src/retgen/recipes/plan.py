@@ -91,36 +91,17 @@ class PlannedRow:
         return list({planned.folder_name: planned for need in self.needs for planned in need.closure()}.values())
 
 
-def plan(recipe: Recipe, data: Path | None, rows: Sequence[str] | None, seeds: Sequence[int]) -> list[PlannedRow]:
-    """The rows to make, seed by seed; rows that all seeds share come once, with the first.
+@dataclass(slots=True)
+class Planner:
+    """Resolves the rows and stages of a recipe, each once.
+
+    Args:
+        recipe: whose stages are all checked at once, needed or not, so that a slip anywhere is met in the first second.
+        data: the data folder, or None.
 
     Raises:
-        UsageError: an unknown row, kind, argument or need, or missing data.
+        UsageError: an unknown kind, argument or need, or missing data.
     """
-    names = _rows(recipe, rows)
-    planner = _Planner(recipe, data)
-    planned: list[PlannedRow] = []
-    for number, seed in enumerate(seeds):
-        for name in names:
-            needs = tuple(planner.stage(needed, seed) for needed in recipe.rows[name].needs)
-            shared = all(need.seed is None for need in needs)
-            if not needs or (shared and number):
-                continue
-            key = _hash([need.seedless_key for need in needs])
-            planned.append(PlannedRow(name, None if shared else seed, needs, key))
-    return planned
-
-
-def _rows(recipe: Recipe, rows: Sequence[str] | None) -> list[str]:
-    for name in rows or ():
-        if name not in recipe.rows:
-            raise unknown_name("row", name, recipe.rows, where=recipe.where())
-    return [name for name in recipe.rows if rows is None or name in rows]
-
-
-@dataclass(slots=True)
-class _Planner:
-    """Resolves stages, each once."""
 
     recipe: Recipe
     data: Path | None
@@ -134,13 +115,40 @@ class _Planner:
     def __post_init__(self) -> None:
         _import(self.recipe)
         _check_data(self.recipe, self.data)
-        # Every stage is checked, needed or not, so that a slip anywhere is met in the first second.
         for name, spec in self.recipe.stages.items():
             kind = stage_kind(spec.kind, where=self.recipe.where("stages", name, "kind"))
             arguments = kind.check_params(self.recipe.params_of(name), where=partial(self._where, name))
             kind.check_needs(spec.needs, where=self.recipe.where("stages", name, "needs"))
             self.kinds[name] = kind
             self.arguments[name] = arguments.model_dump(mode="json")
+
+    def rows(self, names: Sequence[str] | None, seeds: Sequence[int]) -> list[PlannedRow]:
+        """The rows to make, seed by seed; rows that all seeds share come once, with the first.
+
+        Args:
+            names: of rows; all by default. They come in the recipe's order.
+            seeds: at least one.
+
+        Raises:
+            UsageError: an unknown row, or data files that are not there.
+        """
+        for name in names or ():
+            if name not in self.recipe.rows:
+                raise unknown_name("row", name, self.recipe.rows, where=self.recipe.where())
+        asked = [name for name in self.recipe.rows if names is None or name in names]
+        planned: dict[tuple[str, int | None], PlannedRow] = {}
+        for seed in seeds:
+            for name in asked:
+                if self.recipe.rows[name].needs:
+                    row = self.row(name, seed)
+                    planned.setdefault((row.name, row.seed), row)
+        return list(planned.values())
+
+    def row(self, name: str, seed: int) -> PlannedRow:
+        """One row for one seed."""
+        needs = tuple(self.stage(needed, seed) for needed in self.recipe.rows[name].needs)
+        shared = all(need.seed is None for need in needs)
+        return PlannedRow(name, None if shared else seed, needs, _hash([need.seedless_key for need in needs]))
 
     def _where(self, stage: str, argument: str) -> str:
         spec = self.recipe.stages[stage]
@@ -149,6 +157,7 @@ class _Planner:
         return self.recipe.where("defaults", spec.kind, argument)
 
     def stage(self, name: str, seed: int) -> PlannedStage:
+        """One stage for one seed."""
         if (name, seed) in self.asked:
             return self.asked[name, seed]
         spec = self.recipe.stages[name]

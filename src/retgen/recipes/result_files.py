@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from retgen.recipes.spec import ColumnSpec, Recipe, RowSpec
 from retgen.recipes.work import pack
 from retgen.store import write_atomic
 
-_DEFINITION = "table.json"
+# No row can be called this: names begin with a letter or a digit.
+_DEFINITION = "_table.json"
 _PER_QUESTION = "per-question"
 
 
@@ -51,28 +53,37 @@ def write_definition(folder: Path, recipe: Recipe) -> None:
     write_atomic(folder / _DEFINITION, Definition.of(recipe).to_json())
 
 
-def write_result(folder: Path, result: RowResult) -> list[str]:
-    """Write a result, and move the row's results that were made with other settings aside.
+def set_aside(folder: Path, current: Mapping[str, tuple[str, bool]]) -> list[tuple[str, str]]:
+    """Move results that were made with other settings aside, so that no table mixes them with new ones.
+
+    Args:
+        folder: of results.
+        current: row → its key, and whether all seeds share it. Rows that are not here are left alone.
 
     Returns:
-        Names of the files that were moved.
+        Row and name of each file that was moved.
     """
     moved = []
-    for path in sorted(folder.glob(f"{result.row}*.json")):
+    for path in sorted(folder.glob("*.json")):
         if path.name == _DEFINITION:
             continue
         old = _read_result(path)
-        if old.row == result.row and (old.key != result.key or (old.seed is None) != (result.seed is None)):
+        if old.row in current and (old.key, old.seed is None) != current[old.row]:
             earlier = folder / "earlier"
             earlier.mkdir(exist_ok=True)
             path.replace(earlier / f"{path.stem}-{old.key[:8]}.json")
             _beside(path).unlink(missing_ok=True)
-            moved.append(path.name)
-    _beside(folder / result.file_name).unlink(missing_ok=True)
-    if result.questions:
-        write_atomic(_beside(folder / result.file_name), pack(result.report.per_question, result.report.statistics))
-    write_atomic(folder / result.file_name, result.to_json())
+            moved.append((old.row, path.name))
     return moved
+
+
+def write_result(folder: Path, result: RowResult) -> None:
+    """Write a result, and the values per question beside it."""
+    path = folder / result.file_name
+    _beside(path).unlink(missing_ok=True)
+    if result.questions:
+        write_atomic(_beside(path), pack(result.report.per_question, result.report.statistics))
+    write_atomic(path, result.to_json())
 
 
 def _beside(path: Path) -> Path:

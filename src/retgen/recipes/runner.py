@@ -1,7 +1,7 @@
 """Runs a recipe: just the stages that the asked rows need, each once; stopped and started again, it goes on.
 
 In the output folder: ``stages/`` holds finished stages, ``scratch/`` what unfinished ones may resume from, ``results/``
-one small JSON per row and seed (`retgen.recipes.results`).
+one small JSON per row and seed (`retgen.recipes.result_files`), ``failures/`` the tracebacks of stages that failed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,13 @@ from retgen.recipes.context import StageError
 from retgen.recipes.events import Event, Listener
 from retgen.recipes.isolated import perform_isolated
 from retgen.recipes.loading import load_recipe
-from retgen.recipes.plan import PlannedRow, PlannedStage, plan
+from retgen.recipes.plan import PlannedRow, PlannedStage, Planner
 from retgen.recipes.provenance import command_line
-from retgen.recipes.result_files import write_definition, write_result
+from retgen.recipes.result_files import set_aside, write_definition, write_result
 from retgen.recipes.results import Definition, Results, RowResult
 from retgen.recipes.spec import Recipe
 from retgen.recipes.work import Job, Record, perform, read_record
+from retgen.store import write_atomic
 from retgen.store.manifest import check_files, read_manifest
 
 KIND = "stage"
@@ -73,25 +75,37 @@ def run_recipe(
     if not chosen or len(set(chosen)) != len(chosen) or min(chosen) < 0:
         raise UsageError(f"seeds must be different numbers from 0 on, got {chosen}", where="--seeds")
     folder = Path(data).resolve() if data is not None else None
-    planned = plan(recipe, folder, rows, chosen)
+    planner = Planner(recipe, folder)
+    planned = planner.rows(rows, chosen)
     listen = progress or (lambda _event: None)
     runner = _Runner(
         Path(out).resolve(), folder, listen, command or command_line([Path(sys.argv[0]).name, *sys.argv[1:]])
     )
     for needed in {stage.folder_name: stage for row in planned for stage in row.stages()}.values():
         listen(Event("planned", needed.name, needed.seed))
-    results_folder = runner.out / "results"
-    write_definition(results_folder, recipe)
+    place = runner.out / "results"
+    write_definition(place, recipe)
+    for name, file in set_aside(place, _current(planner, chosen[0])):
+        listen(Event("message", name, text=f"made with other settings, moved aside: {file}"))
     results: list[RowResult] = []
     for row in planned:
         records = runner.row(row, optional=recipe.rows[row.name].optional)
         if records is not None:
             result = make_result(recipe, row, records, [runner.place(need) for need in row.needs])
-            for stale in write_result(results_folder, result):
-                listen(Event("message", row.name, row.seed, text=f"made with other settings, moved aside: {stale}"))
+            write_result(place, result)
             results.append(result)
             listen(Event("row", row.name, row.seed, text=f"results/{result.file_name}"))
     return Results(Definition.of(recipe), tuple(results))
+
+
+def _current(planner: Planner, seed: int) -> dict[str, tuple[str, bool]]:
+    """Row → its key and whether all seeds share it, also of rows not asked for, where their data is there."""
+    found = {}
+    for name in planner.recipe.rows:
+        with contextlib.suppress(UsageError):
+            row = planner.row(name, seed)
+            found[name] = (row.key, row.seed is None)
+    return found
 
 
 @dataclass(slots=True)
@@ -164,7 +178,9 @@ class _Runner:
             raise
         except Exception as error:
             self.listen(Event("failed", planned.name, planned.seed, text=str(error)))
-            raise _failed(planned, error, again) from error
+            trace = self._trace(planned)
+            write_atomic(trace, "".join(traceback.format_exception(error)))
+            raise _failed(planned, error, f"The traceback is in {trace}. {again}") from error
         record = read_record(place)
         self.listen(Event("finished", planned.name, planned.seed, seconds=record.costs.wall_seconds))
         return record
@@ -192,11 +208,16 @@ class _Runner:
     def _journal(self, planned: PlannedStage) -> Path:
         return self.out / "scratch" / f"{planned.folder_name}.costs.json"
 
+    def _trace(self, planned: PlannedStage) -> Path:
+        return self.out / "failures" / f"{planned.folder_name}.txt"
+
     def _tidy(self, planned: PlannedStage) -> None:
         shutil.rmtree(self._scratch(planned), ignore_errors=True)
         self._journal(planned).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            (self.out / "scratch").rmdir()
+        self._trace(planned).unlink(missing_ok=True)
+        for name in ("scratch", "failures"):
+            with contextlib.suppress(OSError):
+                (self.out / name).rmdir()
 
 
 def _failed(planned: PlannedStage, error: Exception, again: str) -> StageError:
