@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -178,3 +179,8 @@ def test_texts_can_be_freed_of_marks() -> None:
     assert BOUNDARY not in without_marks(f"a {BOUNDARY} b {DOCID_END}")
     assert DOCID_END not in without_marks(f"a {BOUNDARY} b {DOCID_END}")
     assert len(without_marks(STRANGE)) == len(STRANGE)  # offsets stay
+
+
+def test_the_marks_load_nothing_heavy() -> None:
+    code = "import sys, retgen.models.marks; sys.exit(bool({'torch', 'transformers', 'tokenizers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -117,8 +117,21 @@ def mix_targets(vocabulary: Tensor, log_attention: Tensor, gates: tuple[Tensor, 
 
 
 def mix_vocabulary(vocabulary: Tensor, log_attention: Tensor, gates: tuple[Tensor, Tensor], copy_ids: Tensor) -> Tensor:
-    """Log-probabilities (B, T, V) of the mixture from the vocabulary's (B, T, V) and the copies' (B, T, L)."""
-    copies = torch.zeros_like(vocabulary)
+    """Log-probabilities (B, T, V) of the mixture from the vocabulary's (B, T, V) and the copies' (B, T, L).
+
+    Only the tokens of the input are touched: the vocabulary is much larger.
+
+    Args:
+        vocabulary: (B, T, V) fp32 log-probabilities of the vocabulary softmax.
+        log_attention: (B, T, L) fp32.
+        gates: log copy and log write, (B, T) each.
+        copy_ids: (B, L) the token that copying a position writes.
+    """
+    written = vocabulary + gates[1].unsqueeze(-1)
+    # A token's probability of being copied, at each of the positions that write it.
+    same = (copy_ids.unsqueeze(2) == copy_ids.unsqueeze(1)).to(log_attention.dtype)
+    with in_fp32(log_attention.device):
+        copied = torch.bmm(log_attention.exp(), same).clamp(min=1e-30).log()
     index = copy_ids.unsqueeze(1).expand_as(log_attention)
-    copies.scatter_add_(2, index, log_attention.exp())
-    return torch.logaddexp(gates[0].unsqueeze(-1) + copies.clamp(min=1e-30).log(), gates[1].unsqueeze(-1) + vocabulary)
+    mixed = torch.logaddexp(gates[0].unsqueeze(-1) + copied, written.gather(2, index))
+    return written.scatter_(2, index, mixed)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForSeq2SeqLM
 
-from retgen.errors import FormatError
+from retgen.errors import FormatError, UsageError
 from retgen.models.config import UniGenConfig, check_options
 from retgen.models.mark_tokens import MarkTokens, ensure_marks
 from retgen.models.pretrained import copy_weights, load_tokenizer, load_weights, model_type
@@ -100,6 +100,7 @@ def from_encoder(
     *,
     texts: Iterable[str],
     tokenizer: PreTrainedTokenizerBase | None = None,
+    encoder_layers: int | None = None,
     decoder_layers: int = 2,
     d_ff: int = 1024,
     dropout: float = 0.0,
@@ -114,6 +115,7 @@ def from_encoder(
         path: a folder or hub id.
         texts: the corpus, for output bias and token weights; read once, as a stream.
         tokenizer: the checkpoint's, loaded from the same place by default; marks are added to it if need be.
+        encoder_layers: keep the lowest so many of the encoder's; all by default. Fewer train faster.
         decoder_layers: of each decoder.
         d_ff: width of the decoders' gated feed-forward layers.
         dropout: of encoder and decoders.
@@ -126,7 +128,7 @@ def from_encoder(
         FormatError: no BERT-like encoder can be loaded from there.
         UsageError: an unknown option, or no texts.
     """
-    check_options(options, ("decoder_layers", "d_ff", "dropout"))
+    check_options(options, ("encoder_layers", "decoder_layers", "d_ff", "dropout"))
     kind = require_encoder(path)
     tokenizer = tokenizer if tokenizer is not None else load_tokenizer(path)
     marks = ensure_marks(tokenizer)
@@ -145,6 +147,8 @@ def from_encoder(
     start = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
     if eos is None or start is None or tokenizer.pad_token_id is None:
         raise FormatError("its tokenizer has no separator, no start or no padding token", where=path, mend=_BERT_LIKE)
+    if encoder_layers is not None:
+        _keep_lowest(source, encoder_layers, path)
     # Families name their rates differently: hidden_dropout_prob, attention_dropout, …
     shape = {
         name: dropout if name.endswith(("dropout", "dropout_prob")) and isinstance(value, int | float) else value
@@ -173,6 +177,17 @@ def from_encoder(
     fit_vocabulary(model, tokenizer, marks, texts)
     model.train(False)
     return model
+
+
+def _keep_lowest(encoder: Any, layers: int, path: str | Path) -> None:
+    has = getattr(encoder.config, "num_hidden_layers", 0)
+    stacks = [part for part in encoder.modules() if isinstance(part, nn.ModuleList) and len(part) == has]
+    if not 1 <= layers <= has or not stacks:
+        raise UsageError(
+            f"cannot keep {layers} layers of an encoder that has {has}", where=path, mend=f"Choose 1 to {has}"
+        )
+    del stacks[0][layers:]
+    encoder.config.num_hidden_layers = layers
 
 
 def require_seq2seq(path: str | Path) -> str:
