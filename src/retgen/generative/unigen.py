@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -21,6 +20,7 @@ from retgen.docids.table import DocidTable
 from retgen.errors import ArtefactError, MismatchError, UsageError
 from retgen.generative.answering import STRATEGIES, decode_answers
 from retgen.generative.inputs import TokenisedInput, pad_inputs, tokenise_inputs
+from retgen.generative.quiet import no_progress_bars
 from retgen.models.session import UniGenSession
 from retgen.models.unigen import Encoded, UniGenForRetrievalAndAnswering
 from retgen.pipeline import Component
@@ -230,7 +230,7 @@ class UniGen(Component):
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write model, tokenizer, docids and settings as one folder."""
         with store.create(path, kind=KIND, overwrite=overwrite) as staging:
-            with _no_progress_bars():
+            with no_progress_bars():
                 self.model.save_pretrained(staging / "model")
             self.tokenizer.save_pretrained(staging / "model")
             self.table.save(staging / "docids")
@@ -262,20 +262,6 @@ class UniGen(Component):
             ) from error
         tokenizer = AutoTokenizer.from_pretrained(manifest.path / "model")
         table = DocidTable.load(manifest.path / "docids", tokenizer=tokenizer, corpus_fingerprint=corpus_fingerprint)
-        with _no_progress_bars():
+        with no_progress_bars():
             model = UniGenForRetrievalAndAnswering.from_pretrained(manifest.path / "model")
         return cls(model, tokenizer, table, writer=writer, settings=settings, device=device)
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    # Loading a shard or two needs none, and they would run through those of whoever calls.
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

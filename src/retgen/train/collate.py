@@ -27,7 +27,7 @@ class UniGenDataset(Dataset[tuple[UniGenExample, int]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the data loader when an epoch begins, also when training is resumed within it."""
+        """Called when an epoch begins, also when training is resumed within it."""
         self.epoch = epoch
 
     def __len__(self) -> int:

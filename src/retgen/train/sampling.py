@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Sampler
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+if TYPE_CHECKING:
+    from retgen.train.collate import UniGenDataset
 
 
 class LengthBucketSampler(Sampler[int]):
@@ -49,3 +54,22 @@ class LengthBucketSampler(Sampler[int]):
         chance.shuffle(full)
         for batch in [*full, *short]:
             yield from batch
+
+
+class FollowEpochs(TrainerCallback):
+    """Tells parts of the data which epoch begins.
+
+    A data loader that goes on within an epoch, or one of several processes, tells its sampler or its data set but not
+    both: a resumed run would draw otherwise than an uninterrupted one.
+
+    Args:
+        parts: each with a ``set_epoch``.
+    """
+
+    def __init__(self, *parts: LengthBucketSampler | UniGenDataset) -> None:
+        self.parts = parts
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Called before the data of an epoch, or of what is left of one, are read."""
+        for part in self.parts:
+            part.set_epoch(int(state.epoch or 0))

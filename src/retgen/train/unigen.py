@@ -5,6 +5,7 @@ A run of two stages is two calls: pre-training examples first, fine-tuning examp
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,64 +13,26 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments, set_seed
 
 from retgen.devices import bf16_is_faster, prepare_cpu
-from retgen.errors import UsageError
+from retgen.errors import ArtefactError, MismatchError, UsageError
 from retgen.evaluate import evaluate_answers, evaluate_run
+from retgen.generative.quiet import no_progress_bars
 from retgen.generative.unigen import UniGen
-from retgen.models.copying import CopyHead
-from retgen.train.checkpoints import MarkFinished, last_finished
+from retgen.train.checkpoints import Checkpoint, MarkFinished, last_finished
 from retgen.train.collate import UniGenCollator, UniGenDataset
 from retgen.train.examples import UniGenExample
-from retgen.train.sampling import LengthBucketSampler
+from retgen.train.options import UniGenTraining
+from retgen.train.parameters import frozen_layers, parameter_groups
+from retgen.train.sampling import FollowEpochs, LengthBucketSampler
 from retgen.types import Query, Triplet
 
 if TYPE_CHECKING:
     from torch.utils.data import Sampler
 
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class UniGenTraining:
-    """Options of one stage. The defaults are the paper's, but for the batch, which is smaller.
-
-    Args:
-        max_steps: optimiser steps; 0 trains for ``epochs``.
-        epochs: passes over the examples.
-        batch_size: examples a step on each device (the paper: 128 over four).
-        learning_rate: of weights that were trained before (all of a T5 checkpoint, a warm start's encoder).
-        fresh_learning_rate: of weights that start at random: a warm start's decoders, the heads. None is the same.
-        prior_learning_rate: of the copy heads' few scalars, which must move by whole units.
-        warmup_steps: linear warm-up; then the rate falls linearly to 0.
-        weight_decay: of AdamW; matrices only.
-        max_grad_norm: gradient clipping.
-        frozen_layers: lowest encoder layers that keep their weights; the embeddings then do too.
-        shuffle_passages: share of examples read with their passages in random order.
-        eval_steps: dev questions are asked every so many steps; 0 is at the end only.
-        save_steps: a checkpoint every so many steps.
-        keep_best: end with the checkpoint of the best dev score, not the last.
-        precision: ``auto`` (bf16 where it is measured to be faster), ``fp32`` or ``bf16``.
-        seed: of everything random.
-    """
-
-    max_steps: int = 0
-    epochs: float = 3.0
-    batch_size: int = 16
-    learning_rate: float = 5e-4
-    fresh_learning_rate: float | None = None
-    prior_learning_rate: float = 1e-2
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    frozen_layers: int = 0
-    shuffle_passages: float = 0.0
-    eval_steps: int = 0
-    save_steps: int = 200
-    keep_best: bool = False
-    precision: str = "auto"
-    seed: int = 0
+_NEVER = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,74 +86,65 @@ def train_unigen(
 
     Raises:
         UsageError: there are no examples, or options that contradict each other.
+        MismatchError: the folder keeps the checkpoints of a training with other examples, options or model.
     """
     options = options or UniGenTraining()
     if not examples:
         raise UsageError("there is nothing to train on", mend="Give at least one example with a docid or an answer")
     if options.keep_best and (dev is None or not options.eval_steps):
         raise UsageError("keeping the best checkpoint needs dev questions and eval_steps")
+    folder = Path(folder).resolve()
+    training = _described(system, examples, options)
+    resumed = last_finished(folder) if folder.is_dir() else None
+    if resumed is not None and resumed.training != training:
+        raise MismatchError(
+            "this folder keeps the checkpoints of another training: other examples, options or model",
+            where=folder,
+            mend="Give another folder, or delete this one",
+        )
+    if resumed is not None and resumed.last:
+        return _ended(system, resumed, options)
     if system.device.type == "cpu":
         prepare_cpu()
     set_seed(options.seed)
-    folder = Path(folder)
-    _freeze(system, options.frozen_layers)
-    trainer = _UniGenTrainer(system, examples, folder, options, dev, progress)
-    resume = last_finished(folder) if folder.is_dir() else None
-    output = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    for parameter in system.model.parameters():
-        parameter.requires_grad_(True)
-    system.model.train(False)
-    history = [{key: float(value) for key, value in row.items()} for row in trainer.state.log_history]
-    return TrainingRecord(int(output.global_step), float(output.metrics["train_runtime"]), history)
-
-
-def _freeze(system: UniGen, layers: int) -> None:
-    if layers < 1:
-        return
-    model = system.model
-    model.shared.weight.requires_grad_(False)
-    for encoder in (model.encoder, model.answer_encoder):
-        if encoder is None:
-            continue
-        blocks = _layers(encoder)
-        if layers > len(blocks):
-            raise UsageError(f"cannot freeze {layers} layers of an encoder that has {len(blocks)}")
-        embeddings = getattr(encoder, "embeddings", None)
-        for part in [*([embeddings] if embeddings is not None else []), *blocks[:layers]]:
-            part.requires_grad_(False)
-
-
-def _layers(encoder: nn.Module) -> nn.ModuleList:
-    for name in ("block", "encoder.layer", "layers", "transformer.layer"):
+    before = resumed.seconds if resumed is not None else 0.0
+    callbacks: list[TrainerCallback] = [MarkFinished(training, before)]
+    if progress is not None:
+        callbacks.append(_Report(progress))
+    with frozen_layers(system.model, options.frozen_layers), no_progress_bars():
+        trainer = _UniGenTrainer(system, examples, folder, options, dev, callbacks)
         try:
-            return cast(nn.ModuleList, encoder.get_submodule(name))
-        except AttributeError:
-            continue
-    raise UsageError(
-        f"do not know where the layers of a {type(encoder).__name__} are", mend="Train it with frozen_layers=0"
-    )
+            output = trainer.train(resume_from_checkpoint=str(resumed.path) if resumed is not None else None)
+        finally:
+            system.model.train(False)
+    seconds = before + float(output.metrics["train_runtime"])
+    return TrainingRecord(int(output.global_step), seconds, _curve(trainer.state))
 
 
-def parameter_groups(model: nn.Module, options: UniGenTraining) -> list[dict[str, Any]]:
-    """AdamW's groups: what was trained before, what is fresh, the copy heads' scalars; matrices decay, the rest not."""
-    fresh_rate = options.fresh_learning_rate if options.fresh_learning_rate is not None else options.learning_rate
-    scalars = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, CopyHead)
-        for parameter in (module.rank_bias, module.overlap_weight, module.continuation)
-    }
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        before = name.startswith(("encoder.", "answer_encoder.", "shared."))
-        rate = options.learning_rate if before else fresh_rate
-        if id(parameter) in scalars:
-            rate = options.prior_learning_rate
-        decay = options.weight_decay if parameter.dim() > 1 else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
-    return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
+def _ended(system: UniGen, checkpoint: Checkpoint, options: UniGenTraining) -> TrainingRecord:
+    # Trainer would do one step more, however many were done.
+    state = TrainerState.load_from_json(str(checkpoint.path / "trainer_state.json"))
+    path = checkpoint.path
+    if options.keep_best and state.best_model_checkpoint is not None:
+        path = path.parent / Path(state.best_model_checkpoint).name
+    with no_progress_bars():
+        trained = type(system.model).from_pretrained(path)
+    system.model.load_state_dict(trained.state_dict())
+    return TrainingRecord(state.global_step, checkpoint.seconds, _curve(state))
+
+
+def _curve(state: TrainerState) -> list[dict[str, float]]:
+    return [{key: float(value) for key, value in row.items()} for row in state.log_history]
+
+
+def _described(system: UniGen, examples: Sequence[UniGenExample], options: UniGenTraining) -> str:
+    """A hash of everything that decides what a training ends with, but for its first weights."""
+    shapes = [(name, tuple(parameter.shape)) for name, parameter in system.model.named_parameters()]
+    lengths = (system.settings.max_input_tokens, system.settings.max_answer_tokens)
+    digest = hashlib.sha256(repr((options, lengths, shapes)).encode())
+    for example in examples:
+        digest.update(repr(example).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 class _UniGenTrainer(Trainer):
@@ -201,7 +155,7 @@ class _UniGenTrainer(Trainer):
         folder: Path,
         options: UniGenTraining,
         dev: DevSet | None,
-        progress: Progress | None,
+        callbacks: list[TrainerCallback],
     ) -> None:
         self.system = system
         self.options = options
@@ -216,24 +170,24 @@ class _UniGenTrainer(Trainer):
             shuffle=options.shuffle_passages,
             seed=options.seed,
         )
-        callbacks: list[TrainerCallback] = [MarkFinished()]
-        if progress is not None:
-            callbacks.append(_Report(progress))
+        dataset = UniGenDataset(examples)
+        self.sampler = LengthBucketSampler(
+            [len(example.input_text) for example in examples], options.batch_size, options.seed
+        )
         super().__init__(
             model=system.model,
             args=_arguments(folder, options, system.device, evaluates=dev is not None),
             data_collator=collator,
-            train_dataset=UniGenDataset(examples),
+            train_dataset=dataset,
             eval_dataset=UniGenDataset(examples[:1]) if dev is not None else None,
-            callbacks=callbacks,
+            callbacks=[FollowEpochs(dataset, self.sampler), *callbacks],
         )
         self.model_accepts_loss_kwargs = False
         # The library does not print: progress goes to the callback, the curve into the record.
         self.remove_callback(PrinterCallback)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        lengths = [len(example.input_text) for example in self.examples]
-        return LengthBucketSampler(lengths, self.args.train_batch_size, self.options.seed)
+        return self.sampler
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -241,6 +195,17 @@ class _UniGenTrainer(Trainer):
                 parameter_groups(self.system.model, self.options), lr=self.options.learning_rate
             )
         return self.optimizer
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # Tied weights are stored once, so one of their names is always missing: nothing to warn of.
+        tied = set(self.system.model.all_tied_weights_keys)
+        wrong = sorted({*load_result.missing_keys, *load_result.unexpected_keys} - tied)
+        if wrong:
+            raise ArtefactError(
+                f"a checkpoint lacks weights of this model, or has others, e.g. {wrong[0]}",
+                where=self.args.output_dir,
+                mend="Delete the folder and train again",
+            )
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """The dev questions, searched and answered as a user's would be."""
@@ -267,7 +232,6 @@ class _Report(TrainerCallback):
 
 def _arguments(folder: Path, options: UniGenTraining, device: torch.device, *, evaluates: bool) -> TrainingArguments:
     bf16 = options.precision == "bf16" or (options.precision == "auto" and bf16_is_faster(device.type))
-    evaluates = evaluates and options.eval_steps > 0
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=options.max_steps or -1,
@@ -279,7 +243,8 @@ def _arguments(folder: Path, options: UniGenTraining, device: torch.device, *, e
         max_grad_norm=options.max_grad_norm,
         logging_steps=min(50, options.eval_steps or 50),
         eval_strategy="steps" if evaluates else "no",
-        eval_steps=options.eval_steps or None,
+        # Trainer evaluates after the last step too, whatever this number.
+        eval_steps=options.eval_steps or _NEVER,
         save_strategy="steps",
         save_steps=options.eval_steps if options.keep_best else options.save_steps,
         save_total_limit=2,

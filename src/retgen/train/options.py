@@ -1,0 +1,62 @@
+"""Options of a training of UniGen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from retgen.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class UniGenTraining:
+    """Options of one stage. The defaults are the paper's, but for the batch, which is smaller.
+
+    Args:
+        max_steps: optimiser steps; 0 trains for ``epochs``.
+        epochs: passes over the examples.
+        batch_size: examples a step on each device (the paper: 128 over four).
+        learning_rate: of weights that were trained before (all of a T5 checkpoint, a warm start's encoder).
+        fresh_learning_rate: of weights that start at random: a warm start's decoders, the heads. None is the same.
+        prior_learning_rate: of the copy heads' few scalars, which must move by whole units.
+        warmup_steps: linear warm-up; then the rate falls linearly to 0.
+        weight_decay: of AdamW; matrices only.
+        max_grad_norm: gradient clipping.
+        frozen_layers: lowest encoder layers that keep their weights; the embeddings then do too.
+        shuffle_passages: share of examples read with their passages in random order.
+        eval_steps: dev questions are asked every so many steps; 0 is at the end only.
+        save_steps: a checkpoint every so many steps.
+        keep_best: end with the checkpoint of the best dev score, not the last.
+        precision: ``auto`` (bf16 where it is measured to be faster), ``fp32`` or ``bf16``.
+        seed: of everything random.
+    """
+
+    max_steps: int = 0
+    epochs: float = 3.0
+    batch_size: int = 16
+    learning_rate: float = 5e-4
+    fresh_learning_rate: float | None = None
+    prior_learning_rate: float = 1e-2
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    frozen_layers: int = 0
+    shuffle_passages: float = 0.0
+    eval_steps: int = 0
+    save_steps: int = 200
+    keep_best: bool = False
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise UsageError(f"unknown precision {self.precision!r}", mend="Choose auto, fp32 or bf16")
+        if not 0.0 <= self.shuffle_passages <= 1.0:
+            raise UsageError(f"shuffle_passages is a share of the examples, 0 to 1, not {self.shuffle_passages}")
+        for name in ("batch_size", "save_steps"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("max_steps", "eval_steps", "warmup_steps", "frozen_layers"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} cannot be negative, but is {getattr(self, name)}")
+        if not self.max_steps and self.epochs <= 0:
+            raise UsageError("a training needs steps or epochs", mend="Set max_steps, or epochs above 0")

@@ -1,0 +1,91 @@
+"""Which weights of a UniGen are trained, and at which rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import nn
+
+from retgen.errors import UsageError
+from retgen.models.copying import CopyHead
+from retgen.models.stacks import T5_FAMILY
+
+if TYPE_CHECKING:
+    from retgen.models.unigen import UniGenForRetrievalAndAnswering
+    from retgen.train.options import UniGenTraining
+
+_ENCODER = ("shared.", "encoder.", "answer_encoder.")
+_DECODERS = ("retrieval_decoder.", "answer_decoder.", "lm_head.")
+
+
+def parameter_groups(model: UniGenForRetrievalAndAnswering, options: UniGenTraining) -> list[dict[str, Any]]:
+    """AdamW's groups: what came with the encoder, what is fresh, the copy heads' scalars; matrices decay, the rest not.
+
+    Decoders count as fresh beside a BERT-like encoder, which brings none; a T5 checkpoint brings them all.
+
+    Returns:
+        Every weight that is trained, once.
+    """
+    fresh_rate = options.fresh_learning_rate if options.fresh_learning_rate is not None else options.learning_rate
+    scalars = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, CopyHead)
+        for parameter in (module.rank_bias, module.overlap_weight, module.continuation)
+    }
+    family = (model.config.encoder or {}).get("model_type")
+    brought = (*_ENCODER, *_DECODERS) if family in T5_FAMILY else _ENCODER
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rate = options.learning_rate if name.startswith(brought) else fresh_rate
+        if id(parameter) in scalars:
+            rate = options.prior_learning_rate
+        decay = options.weight_decay if parameter.dim() > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
+
+
+@contextmanager
+def frozen_layers(model: UniGenForRetrievalAndAnswering, layers: int) -> Iterator[None]:
+    """Within it, the embeddings and the lowest ``layers`` layers of every encoder keep their weights.
+
+    Raises:
+        UsageError: the encoder has fewer layers, or layers that are not found.
+    """
+    parts = _lowest(model, layers) if layers > 0 else []
+    trained = {parameter: None for part in parts for parameter in part.parameters() if parameter.requires_grad}
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def _lowest(model: UniGenForRetrievalAndAnswering, layers: int) -> list[nn.Module]:
+    parts: list[nn.Module] = [model.shared]
+    for encoder in (model.encoder, model.answer_encoder):
+        if encoder is None:
+            continue
+        blocks = _layers(encoder)
+        if layers > len(blocks):
+            raise UsageError(f"cannot freeze {layers} layers of an encoder that has {len(blocks)}")
+        embeddings = getattr(encoder, "embeddings", None)
+        parts += [*([embeddings] if isinstance(embeddings, nn.Module) else []), *blocks[:layers]]
+    return parts
+
+
+def _layers(encoder: nn.Module) -> nn.ModuleList:
+    for name in ("block", "encoder.layer", "layers", "transformer.layer"):
+        try:
+            return cast(nn.ModuleList, encoder.get_submodule(name))
+        except AttributeError:
+            continue
+    raise UsageError(
+        f"do not know where the layers of a {type(encoder).__name__} are", mend="Train it with frozen_layers=0"
+    )
