@@ -19,6 +19,7 @@ from retgen.cli.report import report
 from retgen.cli.run import run
 from retgen.cli.running import CommandGroup, set_up_logging
 from retgen.cli.search import search
+from retgen.cli.train import app as train
 from retgen.cli.verify import verify
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.command("index")(index)
 app.command("search")(search)
 app.command("ask")(ask)
 app.command("eval")(evaluate)
+app.add_typer(train, name="train")
 app.command("run")(run)
 app.command("report")(report)
 app.command("verify")(verify)

@@ -1,0 +1,288 @@
+"""``retgen train``: fit a model to a collection. Each model family is a command of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retgen.cli.recipe_progress import duration
+from retgen.cli.running import CommandGroup, messages, note_skipped, results, write_json
+from retgen.cli.training_progress import training_progress
+from retgen.errors import MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from retgen.corpus import Corpus
+    from retgen.evaluate import Table
+    from retgen.train.collection import CollectionQuestions, CollectionTraining
+    from retgen.train.improvement import Gain
+    from retgen.types import Retriever, Triplet
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="train",
+    help="Fit a model to a collection.",
+    cls=CommandGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def _train() -> None:
+    """Fit a model to a collection. Without labels too."""
+
+
+@app.command("unigen")
+def unigen(
+    corpus: Annotated[
+        str,
+        typer.Argument(
+            help="An index that retgen index made, or documents in any form that it reads.",
+            metavar="CORPUS_OR_INDEX",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to make.", show_default=False)],
+    questions: Annotated[
+        str | None,
+        typer.Option(help="Questions with answers and documents: JSONL, SQuAD, DPR or MS MARCO QnA. None: made up."),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="scratch:tiny, scratch:mini or scratch:small; warm:minilm or warm:<BERT-like encoder>; a T5 folder or "
+            "hub id [warm:minilm where its package is installed, else scratch:mini].",
+        ),
+    ] = None,
+    docids: Annotated[str, typer.Option(help="What names a passage: lead (its first words) or title.")] = "lead",
+    steps: Annotated[int, typer.Option(help="Of training on questions with their contexts.", min=1)] = 300,
+    pretraining_steps: Annotated[
+        int, typer.Option(help="Before that, on questions beside their documents.", min=0)
+    ] = 100,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.", min=1)] = 16,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Of weights trained before [what suits the source].", min=0.0)
+    ] = None,
+    answer_strategy: Annotated[
+        str, typer.Option(help="span (pointed at), constrained (written from the input's spans) or free (the paper).")
+    ] = "span",
+    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with what was stopped, or begin anew.")
+    ] = True,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records out, and say which.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that stands there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+) -> None:
+    """Train a UniGen, and measure it against what needs no training: BM25 and the best extracted span.
+
+    Without --questions it trains on questions made from the documents' own sentences. Four fifths are trained on, the
+    rest is for measuring. It uses a copy head and a span head, which the paper has not, and BM25's contexts in place of
+    the paper's Q-Connectors. Stopped, it goes on when the same command is given again: checkpoints are kept beside the
+    model, in MODEL.training/, until it is done.
+
+    Examples:
+
+      retgen train unigen my-index --out my-model
+
+      retgen train unigen corpus.jsonl --questions train.jsonl --source google/t5-v1_1-base --steps 3000 --out my-model
+
+      retgen train unigen my-index --out tiny-model --source scratch:tiny --steps 50 --json
+    """
+    if docids not in ("lead", "title"):
+        raise UsageError(f"passages cannot be named by their {docids!r}", where="--docids", mend="lead or title")
+    _check_extra()
+
+    from retgen.train.collection import (
+        CollectionTraining,
+        collection_questions,
+        measured,
+        remove_training,
+        train_on_collection,
+    )
+    from retgen.train.improvement import sentence
+
+    chosen = source or _usual_source()
+    _check_place(out, overwrite)
+    options = CollectionTraining(
+        chosen,
+        docids=docids,
+        steps=steps,
+        pretraining_steps=pretraining_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        answer_strategy=answer_strategy,
+        save_steps=max(5, min(50, steps // 4)),
+        seed=seed,
+    )
+    place = out.with_name(f"{out.name}.training")
+    if not resume:
+        remove_training(place)
+    documents, retriever = _opened(corpus, skip_bad)
+    asked = collection_questions(documents, _triplets(questions, skip_bad), options)
+    start = time.monotonic()
+    _introduce(options, source, documents, asked, resumes=place.exists())
+    try:
+        with training_progress(messages()) as listen:
+            system = train_on_collection(
+                documents, retriever, asked, place, options=options, device=device, progress=listen
+            )
+            found = measured(system, retriever, documents, asked, progress=listen)
+        system.save(out, overwrite=overwrite)
+        remove_training(place)
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted. What is done is kept in {place}: run the same command again to go on", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    seconds = time.monotonic() - start
+    if as_json:
+        write_json(_as_json(out, options, documents, asked, found, seconds))
+        return
+    if found:
+        sys.stdout.write(_table(asked, found).to_markdown() + "\n")
+    results().print(sentence(found), markup=False)
+    typer.echo(f"{out}: trained and measured in {duration(seconds)}", err=True)
+    where = corpus if _is_index(corpus) else "INDEX"
+    typer.echo(f'Ask it: retgen ask {where} "your question" --model {out}', err=True)
+
+
+def _usual_source() -> str:
+    from retgen.models.sources import PACKAGED, WARM, packaged_encoder
+
+    try:
+        packaged_encoder()
+    except MissingExtraError:
+        return "scratch:mini"
+    return WARM + PACKAGED
+
+
+def _check_extra() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("accelerate") is None:
+        raise MissingExtraError("accelerate", "train")
+
+
+def _check_place(out: Path, overwrite: bool) -> None:
+    # What would be met after minutes of training is met before them.
+    from retgen import store
+    from retgen.generative.unigen import KIND
+
+    with contextlib.suppress(_OnlyLookedError), store.create(out, kind=KIND, overwrite=overwrite):
+        raise _OnlyLookedError
+
+
+class _OnlyLookedError(Exception):
+    pass
+
+
+def _is_index(corpus: str) -> bool:
+    from retgen import store
+
+    return (Path(corpus) / store.MANIFEST).exists()
+
+
+def _opened(corpus: str, skip_bad: bool) -> tuple[Corpus, Retriever]:
+    if _is_index(corpus):
+        from retgen.index import Index
+
+        index = Index.open(corpus)
+        return index.corpus, index.retriever("bm25")
+    from retgen.corpus import Corpus
+    from retgen.formats import Skipped, read_corpus
+    from retgen.lexical import BM25
+
+    skipped = Skipped() if skip_bad else None
+    made = Corpus.from_documents(read_corpus(corpus, skipped=skipped))
+    note_skipped(skipped)
+    return made, BM25.build(made)
+
+
+def _triplets(questions: str | None, skip_bad: bool) -> list[Triplet] | None:
+    if questions is None:
+        return None
+    from retgen.formats import Skipped, read_triplets
+
+    skipped = Skipped() if skip_bad else None
+    triplets = list(read_triplets(questions, skipped=skipped))
+    note_skipped(skipped)
+    return triplets
+
+
+def _introduce(
+    options: CollectionTraining,
+    source: str | None,
+    corpus: Corpus,
+    asked: CollectionQuestions,
+    *,
+    resumes: bool,
+) -> None:
+    taken = options.source if source is not None else f"{options.source}, as no --source was given"
+    kind = "pseudo questions made from them" if asked.pseudo else "questions"
+    typer.echo(
+        f"{len(corpus)} passages; {len(asked.train)} {kind} to train on, {len(asked.held_out)} held out\n"
+        f"UniGen from {taken}: {options.pretraining_steps} + {options.steps} steps"
+        + (", going on where it was stopped" if resumes else ""),
+        err=True,
+    )
+
+
+def _table(asked: CollectionQuestions, found: Mapping[str, Gain]) -> Table:
+    from retgen.evaluate import Row, Table
+
+    kind = "pseudo questions" if asked.pseudo else "questions"
+    counts = sorted({gain.questions for gain in found.values()})
+    marks = {"improved": "†", "worse": "‡"}
+    notes = {mark: f"{word} than without training: p < 0.05" for mark, word in (("†", "higher"), ("‡", "lower"))}
+    notes = {
+        mark: f"{text}, paired randomisation test over questions, Holm-corrected over measures"
+        for mark, text in notes.items()
+        if any(marks.get(gain.verdict) == mark for gain in found.values())
+    }
+    table = Table(
+        list(found),
+        caption=f"{' and '.join(map(str, counts))} held-out {kind}, never trained on",
+        footnotes=notes,
+    )
+    table.add_row(Row("BM25 + best span (no training)", {name: gain.before for name, gain in found.items()}))
+    table.add_row(
+        Row(
+            "UniGen",
+            {name: gain.after for name, gain in found.items()},
+            marks={name: marks.get(gain.verdict, "") for name, gain in found.items()},
+        )
+    )
+    return table
+
+
+def _as_json(
+    out: Path,
+    options: CollectionTraining,
+    corpus: Corpus,
+    asked: CollectionQuestions,
+    found: Mapping[str, Gain],
+    seconds: float,
+) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from retgen.train.improvement import sentence
+
+    return {
+        "model": str(out),
+        "options": asdict(options),
+        "passages": len(corpus),
+        "fingerprint": corpus.fingerprint,
+        "pseudo": asked.pseudo,
+        "trained_on": len(asked.train),
+        "held_out": len(asked.held_out),
+        "measures": {name: {**asdict(gain), "verdict": gain.verdict} for name, gain in found.items()},
+        "summary": sentence(found),
+        "seconds": round(seconds, 3),
+    }

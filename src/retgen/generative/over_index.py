@@ -1,0 +1,64 @@
+"""A trained UniGen over an index: the writer whose contexts it was trained on is built again from the index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retgen.connect.offline import OfflineWriter
+from retgen.connect.terms import TermWeights
+from retgen.docids.table import DocidTable
+from retgen.errors import UsageError
+from retgen.generative.unigen import UniGen
+from retgen.pipeline import SearchableSource
+from retgen.types import DocumentSource, Retriever
+
+BM25_CONTEXT = "offline:bm25-context"
+"""What `UniGenSettings.context` says of a model that reads the offline writer's contexts."""
+QUOTED, LISTED = 2, 10
+"""Passages that such a context quotes from, and passages that it names by their docid."""
+
+
+def open_unigen(path: str | Path, index: SearchableSource, *, device: str = "auto") -> UniGen:
+    """Open a trained model over the index of the corpus it was trained on.
+
+    Args:
+        path: a model folder, as ``retgen train unigen`` writes it.
+        index: its corpus and BM25 give the contexts of questions that come without one.
+        device: ``auto``, ``cpu``, ``cuda``…
+
+    Returns:
+        The system, with a writer where its model reads contexts.
+
+    Raises:
+        ArtefactError: the folder is torn, foreign or of another kind.
+        MismatchError: it was trained on another corpus than the index'.
+        UsageError: its contexts are by a writer that an index does not have.
+
+    Example:
+        ``open_unigen("my-model", Index.open("my-index")).search_and_answer([Query("q", "who discovered oxygen?")])``
+    """
+    fingerprint = getattr(index.corpus, "fingerprint", None)
+    system = UniGen.open(path, corpus_fingerprint=fingerprint, device=device)
+    if system.settings.context == BM25_CONTEXT:
+        system.writer = bm25_context_writer(system.table, index.retriever("bm25"), index.corpus)
+    elif system.settings.context:
+        raise UsageError(
+            f"this model reads contexts written by {system.settings.context!r}, which an index cannot write",
+            where=path,
+            mend="Give its questions their connectors from Python, or use a model of retgen train unigen",
+        )
+    return system
+
+
+def bm25_context_writer(table: DocidTable, retriever: Retriever, documents: DocumentSource) -> OfflineWriter:
+    """The writer of "BM25 context" over the documents of a docid table, which gives the docids that blocks open with.
+
+    Args:
+        table: of the corpus; reads all its documents once, to weigh words.
+        retriever: BM25, for the label to be true.
+        documents: the corpus.
+    """
+    numbers = range(len(table))
+    weights = TermWeights.from_documents(documents[table.doc_id(number)] for number in numbers)
+    texts = {table.doc_id(number): table.text(number) for number in numbers}
+    return OfflineWriter(retriever, documents, texts, weights=weights, passages=QUOTED, listed=LISTED)
