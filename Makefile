@@ -46,9 +46,11 @@ test: $(STAMP) ## every test, doctests included
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff, its formatter, and the floors of the house
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/lint-imports --no-logo
+	@status=0; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/ruff format --check . || status=1; \
+	$(BIN)/lint-imports --no-logo || status=1; \
+	exit $$status
 
 types: $(STAMP) ## mypy, strict
 	@$(BIN)/mypy
