@@ -56,7 +56,10 @@ types: $(STAMP) ## mypy, strict
 	@$(BIN)/mypy
 
 bench: $(STAMP) ## ratios against named peers on this machine
-	@set -e; for file in benchmarks/bench_*.py; do $(BIN)/python "$$file"; done
+	@set -e; for file in benchmarks/bench_*.py; do \
+		[ -f "$$file" ] || { echo "there is no benchmark yet (benchmarks/bench_*.py)"; exit 1; }; \
+		echo "$$file"; $(BIN)/python "$$file"; \
+	done
 
 lock: ## resolve requirements.lock anew (TORCH=2.13.0 names the torch to start from)
 	@"$(PYTHON)" scripts/lock.py --torch "$(TORCH)" --out requirements.lock
