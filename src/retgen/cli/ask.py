@@ -1,4 +1,4 @@
-"""``retgen ask``: a question in; the best passages and the best extracted span out, with no model at all."""
+"""``retgen ask``: a question in; the best passages and the best extracted span out, or a trained model's answer."""
 
 from __future__ import annotations
 
@@ -39,26 +39,42 @@ def ask(
     filters: Annotated[
         list[str] | None, typer.Option("--filter", help="Keep documents with this metadata value.", metavar="KEY=VALUE")
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A model that retgen train unigen made: it finds and answers.", metavar="MODEL")
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(help="With --model: so many times more, each with what the last found and said.", min=0)
+    ] = 0,
+    device: Annotated[str, typer.Option(help="With --model: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
     """Answer a question from the documents: the best passages, and the likeliest span in them. Needs no training.
 
-    The span is found by form and words alone: take it as a pointer into its passage, not as a verdict.
+    The span is found by form and words alone: take it as a pointer into its passage, not as a verdict. With --model a
+    trained UniGen answers from its context, and names passages alongside, each with whether it holds the answer.
 
     Examples:
 
       retgen ask my-index "who discovered oxygen?"
 
       retgen ask my-index "when was the bridge built?" -k 5 --json
+
+      retgen ask my-index "when was the bridge built?" --model my-model --rounds 2
     """
     if not question.strip():
         raise UsageError("the question is empty", where="QUESTION")
+    _check_model(model, rounds, with_, filters)
 
     from retgen.answer import BestSpan
     from retgen.index import Index
     from retgen.types import Query
 
     opened = Index.open(index)
+    if model is not None:
+        from retgen.cli.ask_unigen import ask_unigen
+
+        ask_unigen(opened, question, model, k=k, rounds=rounds, device=device, as_json=as_json)
+        return
     query = Query("q1", question)
     passages = opened.search_passages(
         [query], max(k, _BACKGROUND), retriever=with_, filter=parse_filters(filters or [])
@@ -72,6 +88,23 @@ def ask(
         write_json(_as_json(question, answer, opened, shown))
     else:
         _print(answer, opened, shown)
+
+
+def _check_model(model: Path | None, rounds: int, with_: str, filters: list[str] | None) -> None:
+    if model is None:
+        if rounds:
+            raise UsageError("rounds need a trained model", where="--rounds", mend="Name one with --model")
+        return
+    if filters:
+        raise UsageError(
+            "UniGen takes no metadata filter", where="--filter", mend="Leave it out, or ask without --model"
+        )
+    if with_ not in ("bm25", "unigen"):
+        raise UsageError(
+            f"a model finds passages itself, so that {with_!r} would not be asked",
+            where="--with",
+            mend="Leave it out, or ask without --model",
+        )
 
 
 class _Shown:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from retgen.types import Document, DocumentFilter, Explanation, Hit, Query, Run
 
 _TERMS_SHOWN = 8
+UNIGEN = "unigen"
 
 
 def search(
@@ -36,8 +37,10 @@ def search(
     ] = None,
     k: Annotated[int | None, typer.Option("-k", help="Documents per query [10 shown, 100 to a file].", min=1)] = None,
     with_: Annotated[
-        str, typer.Option("--with", help="The retriever: bm25, or dense where the index has it.")
+        str, typer.Option("--with", help="The retriever: bm25, dense where the index has it, or unigen with --model.")
     ] = "bm25",
+    model: Annotated[Path | None, typer.Option(help="With --with unigen: a trained model.", metavar="MODEL")] = None,
+    device: Annotated[str, typer.Option(help="With --with unigen: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Write a TREC run here, with a .parquet beside it.")] = None,
     filters: Annotated[
         list[str] | None, typer.Option("--filter", help="Keep documents with this metadata value.", metavar="KEY=VALUE")
@@ -55,7 +58,13 @@ def search(
       retgen search my-index --queries queries.jsonl -k 100 --out run.trec
 
       retgen search my-index "exports" --filter year=1999 --json
+
+      retgen search my-index --queries queries.jsonl --with unigen --model my-model --out run.trec
     """
+    if (with_ == UNIGEN) != (model is not None):
+        raise UsageError("--with unigen and --model go together", mend="Give both, or neither")
+    if model is not None and (filters or explain):
+        raise UsageError("UniGen takes no metadata filter and has no explanation", mend="Use --with bm25 for that")
     if (query is None) == (queries is None):
         raise UsageError("give a question, or a file of them with --queries", mend="One of the two, not both")
 
@@ -69,7 +78,13 @@ def search(
     skipped = Skipped() if skip_bad else None
     asked = [Query("q1", query)] if query is not None else list(read_queries(str(queries), skipped=skipped))
     note_skipped(skipped)
-    passages = opened.search_passages(asked, depth, retriever=with_, filter=keep)
+    if model is not None:
+        from retgen.cli.ask_unigen import open_model
+
+        wide = min(len(opened), 4 * depth) if opened.corpus.chunked else depth
+        passages = open_model(model, opened, device, wide).search(asked, k=wide)
+    else:
+        passages = opened.search_passages(asked, depth, retriever=with_, filter=keep)
     run = opened.corpus.aggregate(passages).top(depth)
     if out is not None:
         write_run(out, run, tag=with_)

@@ -13,7 +13,7 @@ import typer
 
 from retgen.cli.recipe_progress import duration
 from retgen.cli.running import CommandGroup, messages, note_skipped, results, write_json
-from retgen.cli.training_progress import training_progress
+from retgen.cli.training_progress import training_progress, without_bars
 from retgen.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def unigen(
     )
     from retgen.train.improvement import sentence
 
+    without_bars()
     chosen = source or _usual_source()
     _check_place(out, overwrite)
     options = CollectionTraining(

@@ -52,6 +52,13 @@ def training_progress(console: Console) -> Iterator[Listener]:
         yield listen
 
 
+def without_bars() -> None:
+    """Keep transformers' own bars, of weights that are read and written, out of standard error."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def _lines(console: Console, start: float) -> Listener:
     shown: dict[str, float] = {}
 

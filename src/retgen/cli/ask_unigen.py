@@ -1,0 +1,160 @@
+"""``retgen ask --model``: UniGen's answer, and the passages it retrieved alongside, which it did not read it from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retgen.cli.passages import best_sentence, indented, marked, matching_words, snippet, title_of
+from retgen.cli.running import results, write_json
+from retgen.cli.search import language_of
+from retgen.cli.training_progress import without_bars
+from retgen.errors import UsageError
+
+if TYPE_CHECKING:
+    from retgen.generative import UniGen
+    from retgen.index import Index
+    from retgen.iterate import Round
+    from retgen.text import Span
+    from retgen.types import Answer, Document, Query
+
+
+def open_model(model: Path, index: Index, device: str, k: int) -> UniGen:
+    """A trained model over an index, with beams enough for ``k`` hits."""
+    from dataclasses import replace
+
+    from retgen.generative.over_index import open_unigen
+
+    without_bars()
+    system = open_unigen(model, index, device=device)
+    if k > system.settings.num_beams:
+        system.settings = replace(system.settings, num_beams=k)
+    return system
+
+
+def ask_unigen(index: Index, question: str, model: Path, *, k: int, rounds: int, device: str, as_json: bool) -> None:
+    """Answer a question by a trained UniGen, and print it.
+
+    Raises:
+        UsageError: rounds are asked of a model that reads plain questions.
+        MismatchError: the model was trained on another corpus.
+    """
+    from retgen.generative.over_index import LISTED
+    from retgen.iterate import iterate
+    from retgen.types import Query
+
+    system = open_model(model, index, device, max(k, LISTED))
+    query = Query("q1", question)
+    if system.writer is None:
+        if rounds:
+            raise UsageError(
+                "this model reads plain questions, so that further rounds would show it nothing new",
+                where="--rounds",
+                mend="Leave --rounds out, or use a model that was trained with contexts",
+            )
+        run, answers = system.search_and_answer([query], k=max(k, LISTED))
+        from retgen.iterate import Round
+
+        done = [Round(0, [query], run, answers)]
+    else:
+        words = system.settings.context_words
+        done = iterate(
+            system,
+            [query],
+            index.corpus,
+            system.writer,
+            rounds=rounds,
+            feedback_documents=LISTED,
+            words=words,
+            k=max(k, LISTED),
+        )
+    if as_json:
+        write_json(_as_json(index, query, done, k))
+    else:
+        _print(index, query, done, k)
+
+
+def answer_in_passage(answer: str, document: Document) -> bool:
+    """Whether the answer's words stand in the passage, token for token."""
+    from retgen.text import has_answer
+
+    return has_answer([answer], document.text)
+
+
+def print_alongside(index: Index, query: Query, last: Round, k: int) -> None:
+    """The passages of a round, each with whether it holds the answer."""
+    console = results()
+    answer = last.answers[0].text
+    for hit in last.run[query.id][:k]:
+        document = index.corpus[hit.doc_id]
+        holds = answer_in_passage(answer, document)
+        shown, places = _snippet(index, query.text, answer, document)
+        console.print(
+            f"\n{hit.rank:>3}  {hit.score:8.4f}  {title_of(document)}  ({hit.doc_id})"
+            f"   {'holds the answer' if holds else 'does not hold the answer'}",
+            markup=False,
+        )
+        console.print(indented(marked(shown, places)))
+
+
+def _snippet(index: Index, question: str, answer: str, document: Document) -> tuple[str, list[Span]]:
+    from retgen.lexical import Analyzer
+
+    place = document.text.lower().find(answer.lower()) if answer else -1
+    marks = [(place, place + len(answer))] if place >= 0 else []
+    words = marks or matching_words(document.text, question, Analyzer(language_of(index)))
+    return snippet(document.text, best_sentence(document.text, words), marks)
+
+
+def _print(index: Index, query: Query, done: list[Round], k: int) -> None:
+    from rich.text import Text
+
+    console = results()
+    for earlier in done[:-1]:
+        console.print(f"round {earlier.number}: {_said(earlier.answers[0])}", style="dim", markup=False)
+    answer = done[-1].answers[0]
+    rounds = f", round {done[-1].number}" if done[-1].number else ""
+    if answer.text:
+        console.print(
+            Text.assemble((answer.text, "bold green"), f"   (UniGen{rounds}, log-probability {answer.score:.2f})")
+        )
+    else:
+        console.print(f"UniGen{rounds} has no answer.", markup=False)
+    console.print("\nRetrieved alongside; the answer was not read from these passages:", style="dim", markup=False)
+    print_alongside(index, query, done[-1], k)
+
+
+def _said(answer: Answer) -> str:
+    return answer.text or "no answer"
+
+
+def _as_json(index: Index, query: Query, done: list[Round], k: int) -> dict[str, object]:
+    last = done[-1]
+    answer = last.answers[0]
+    connector = last.queries[0].connector
+    passages = []
+    for hit in last.run[query.id][:k]:
+        document = index.corpus[hit.doc_id]
+        passages.append(
+            {
+                "rank": hit.rank,
+                "doc_id": hit.doc_id,
+                "document_id": index.corpus.document_id(hit.doc_id),
+                "score": hit.score,
+                "title": title_of(document),
+                "snippet": _snippet(index, query.text, answer.text, document)[0],
+                "answer_in_passage": answer_in_passage(answer.text, document),
+            }
+        )
+    return {
+        "question": query.text,
+        "answer": answer.text,
+        "score": answer.score,
+        "source": None,
+        "context": connector.text if connector is not None else None,
+        "passages": passages,
+        "rounds": [
+            {"round": each.number, "answer": each.answers[0].text, "doc_ids": each.run.doc_ids(query.id)[:k]}
+            for each in done
+        ],
+    }
