@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from retgen.generative.inputs import TokenisedInput, pad_inputs, tokenise_inputs
 from retgen.models.unigen import IGNORED
+from retgen.text import normalise_answer
 from retgen.train.examples import UniGenExample, answer_characters, shuffle_passages
 
 if TYPE_CHECKING:
@@ -99,9 +100,13 @@ class UniGenCollator:
         return [[*row[: self.max_answer_tokens - 1], self.eos_token_id] if row else [] for row in rows]
 
     def _spans(self, item: TokenisedInput, example: UniGenExample) -> list[tuple[int, int]]:
-        found = answer_characters(item.text, example.answers, example.docid_text)
-        spans = (item.token_span(start, end) for start, end in found)
-        return [span for span in spans if span is not None]
+        spans = []
+        for start, end in answer_characters(item.text, example.answers, example.docid_text):
+            span = item.token_span(start, end)
+            # Tokens that hold more than the answer would teach another one; a comma or an article more does no harm.
+            if span and normalise_answer(item.span_text(*span)) == normalise_answer(item.text[start:end]):
+                spans.append(span)
+        return spans
 
 
 def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:

@@ -7,7 +7,8 @@ fine-tuning on ⟨q_c → d_c⟩, ⟨q_c → a⟩.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from retgen.docids.table import DocidTable
@@ -86,10 +87,11 @@ def pretraining_examples(
             number = table.number(doc_id)
             body = without_marks(documents[doc_id].text)
             docid_text = table.text(number)
+            question = without_marks(triplet.query.text)
             if docid_in_input:
-                text = f"{triplet.query.text}{_SEPARATOR}{docid_text}{_DOCID_SEPARATOR}{body} {BOUNDARY}"
+                text = f"{question}{_SEPARATOR}{without_marks(docid_text)}{_DOCID_SEPARATOR}{body} {BOUNDARY}"
             else:
-                text = f"{triplet.query.text} {body}"
+                text = f"{question} {body}"
             examples.append(UniGenExample(text, tuple(table.token_ids(number)), triplet.answers, docid_text))
     return examples
 
@@ -111,22 +113,40 @@ def shuffle_passages(text: str, chance: random.Random) -> str:
 def answer_characters(text: str, answers: Sequence[str], docid_text: str) -> list[tuple[int, int]]:
     """Where the answers stand in an input: character ranges, end exclusive.
 
-    In the block of the relevant document where the input has one; nowhere else then, since the same words in another
-    passage need not answer the question. In an input without blocks, anywhere behind its first line of text.
+    In the block of the relevant document where the input has blocks, and nowhere else then, since the same words in
+    another passage need not answer the question; anywhere in an input without blocks. Only as whole words: 5 is not in
+    1538.
     """
-    ranges: list[tuple[int, int]] = []
-    for start, stop in _blocks(text, docid_text):
-        for answer in set(answers):
-            place = text.find(answer, start, stop) if answer else -1
-            while place >= 0:
-                ranges.append((place, place + len(answer)))
-                place = text.find(answer, place + 1, stop)
-    return sorted(set(ranges))
+    ranges: set[tuple[int, int]] = set()
+    blocks = _blocks(text, docid_text)
+    # The marks of an answer were replaced when its passage became a block.
+    for answer in {*answers, *map(without_marks, answers)} - {""}:
+        for start, stop in blocks:
+            ranges.update(place for place in _places(text, answer, start, stop) if _is_whole(text, *place))
+    return sorted(ranges)
+
+
+def _places(text: str, answer: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    place = text.find(answer, start, stop)
+    while place >= 0:
+        yield place, place + len(answer)
+        place = text.find(answer, place + 1, stop)
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """Whether no word goes on beyond either end."""
+    return not any(_joins(text[max(place - 1, 0) : place + 1]) for place in (start, end))
+
+
+def _joins(pair: str) -> bool:
+    # Scripts that write no spaces between words (letters of category Lo, such as Chinese) tell nothing of their ends.
+    return len(pair) == 2 and pair.isalnum() and all(unicodedata.category(letter) != "Lo" for letter in pair)
 
 
 def _blocks(text: str, docid_text: str) -> list[tuple[int, int]]:
     if BOUNDARY not in text:
         return [(0, len(text))]
+    docid_text = without_marks(docid_text)
     found, place = [], text.find(_SEPARATOR)
     while place >= 0:
         start = place + len(_SEPARATOR)

@@ -219,15 +219,14 @@ class _UniGenTrainer(Trainer):
 class _Report(TrainerCallback):
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.last = ""
+        self.last: dict[str, float] = {}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        shown = {key.removeprefix("eval_"): value for key, value in (logs or {}).items()}
-        names = ("loss", "MRR@10", "EM")
-        self.last = ", ".join(f"{name} {shown[name]:.3f}" for name in names if name in shown) or self.last
+        self.last.update({key.removeprefix("eval_"): value for key, value in (logs or {}).items()})
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress(state.global_step, state.max_steps, self.last)
+        said = ", ".join(f"{name} {self.last[name]:.3f}" for name in ("loss", "MRR@10", "EM") if name in self.last)
+        self.progress(state.global_step, state.max_steps, said)
 
 
 def _arguments(folder: Path, options: UniGenTraining, device: torch.device, *, evaluates: bool) -> TrainingArguments:
