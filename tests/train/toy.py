@@ -42,25 +42,11 @@ QUESTIONS = [triplet.query for triplet in TRIPLETS]
 DOCID_TEXTS = {document.id: document.title for document in DOCUMENTS}
 
 
-def toy_tokenizer(texts: Sequence[str] = ()) -> PreTrainedTokenizerBase:
-    return train_tokenizer([*(d.contents for d in DOCUMENTS), *(q.text for q in QUESTIONS), *texts], 420)
-
-
-def toy_system(
-    docids: dict[str, str] | None = None,
-    *,
-    seed: int = 0,
-    width: int = 32,
-    layers: int = 1,
-    settings: UniGenSettings | None = None,
-    fingerprint: str | None = "toy",
-    dropout: float = 0.0,
-    **options: Any,
-) -> UniGen:
-    """An untrained system; docid texts are the titles unless given."""
-    docids = DOCID_TEXTS if docids is None else docids
-    texts = [document.contents for document in DOCUMENTS]
-    tokenizer = toy_tokenizer()
+def toy_network(
+    texts: Sequence[str], *, seed: int = 0, width: int = 32, layers: int = 1, dropout: float = 0.0, **options: Any
+) -> tuple[UniGenForRetrievalAndAnswering, PreTrainedTokenizerBase]:
+    """A network of `retgen.models.scratch`'s kind, smaller than its smallest."""
+    tokenizer = train_tokenizer(texts, 420)
     marks = ensure_marks(tokenizer)
     torch.manual_seed(seed)
     stack = {
@@ -84,7 +70,20 @@ def toy_system(
         )
     )
     fit_vocabulary(model, tokenizer, marks, texts)
-    model.eval()
+    return model.eval(), tokenizer
+
+
+def toy_system(
+    docids: dict[str, str] | None = None,
+    *,
+    settings: UniGenSettings | None = None,
+    fingerprint: str | None = "toy",
+    **network: Any,
+) -> UniGen:
+    """An untrained system; docid texts are the titles unless given."""
+    texts = [*(document.contents for document in DOCUMENTS), *(query.text for query in QUESTIONS)]
+    model, tokenizer = toy_network(texts, **network)
+    docids = DOCID_TEXTS if docids is None else docids
     table = DocidTable.build(docids.items(), tokenizer, corpus_fingerprint=fingerprint)
     return UniGen(model, tokenizer, table, settings=settings or UniGenSettings(max_input_tokens=96), device="cpu")
 
