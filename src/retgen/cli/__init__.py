@@ -13,8 +13,10 @@ import typer
 
 from retgen import __version__
 from retgen.cli.ask import ask
+from retgen.cli.demo import demo
 from retgen.cli.evaluate import evaluate
 from retgen.cli.index import index
+from retgen.cli.pseudo_queries import pseudo_queries
 from retgen.cli.report import report
 from retgen.cli.run import run
 from retgen.cli.running import CommandGroup, set_up_logging
@@ -31,11 +33,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.command("demo")(demo)
 app.command("index")(index)
 app.command("search")(search)
 app.command("ask")(ask)
 app.command("eval")(evaluate)
 app.add_typer(train, name="train")
+app.command("pseudo-queries")(pseudo_queries)
 app.command("run")(run)
 app.command("report")(report)
 app.command("verify")(verify)

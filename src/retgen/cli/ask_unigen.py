@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,12 @@ from retgen.cli.training_progress import without_bars
 from retgen.errors import UsageError
 
 if TYPE_CHECKING:
+    from retgen.corpus import Corpus
     from retgen.generative import UniGen
     from retgen.index import Index
     from retgen.iterate import Round
     from retgen.text import Span
-    from retgen.types import Answer, Document, Query
+    from retgen.types import Answer, Document, Hit, Query
 
 
 def open_model(model: Path, index: Index, device: str, k: int) -> UniGen:
@@ -81,28 +83,25 @@ def answer_in_passage(answer: str, document: Document) -> bool:
     return has_answer([answer], document.text)
 
 
-def print_alongside(index: Index, query: Query, last: Round, k: int) -> None:
-    """The passages of a round, each with whether it holds the answer."""
+def print_alongside(corpus: Corpus, language: str, question: str, answer: str, hits: Sequence[Hit]) -> None:
+    """Passages, each with whether it holds the answer; ``language`` is that of the words to look for."""
     console = results()
-    answer = last.answers[0].text
-    for hit in last.run[query.id][:k]:
-        document = index.corpus[hit.doc_id]
-        holds = answer_in_passage(answer, document)
-        shown, places = _snippet(index, query.text, answer, document)
+    for hit in hits:
+        document = corpus[hit.doc_id]
+        holds = "holds the answer" if answer_in_passage(answer, document) else "does not hold the answer"
+        shown, places = _snippet(language, question, answer, document)
         console.print(
-            f"\n{hit.rank:>3}  {hit.score:8.4f}  {title_of(document)}  ({hit.doc_id})"
-            f"   {'holds the answer' if holds else 'does not hold the answer'}",
-            markup=False,
+            f"\n{hit.rank:>3}  {hit.score:8.4f}  {title_of(document)}  ({hit.doc_id})   {holds}", markup=False
         )
         console.print(indented(marked(shown, places)))
 
 
-def _snippet(index: Index, question: str, answer: str, document: Document) -> tuple[str, list[Span]]:
+def _snippet(language: str, question: str, answer: str, document: Document) -> tuple[str, list[Span]]:
     from retgen.lexical import Analyzer
 
     place = document.text.lower().find(answer.lower()) if answer else -1
     marks = [(place, place + len(answer))] if place >= 0 else []
-    words = marks or matching_words(document.text, question, Analyzer(language_of(index)))
+    words = marks or matching_words(document.text, question, Analyzer(language))
     return snippet(document.text, best_sentence(document.text, words), marks)
 
 
@@ -121,7 +120,7 @@ def _print(index: Index, query: Query, done: list[Round], k: int) -> None:
     else:
         console.print(f"UniGen{rounds} has no answer.", markup=False)
     console.print("\nRetrieved alongside; the answer was not read from these passages:", style="dim", markup=False)
-    print_alongside(index, query, done[-1], k)
+    print_alongside(index.corpus, language_of(index), query.text, answer.text, done[-1].run[query.id][:k])
 
 
 def _said(answer: Answer) -> str:
@@ -142,7 +141,7 @@ def _as_json(index: Index, query: Query, done: list[Round], k: int) -> dict[str,
                 "document_id": index.corpus.document_id(hit.doc_id),
                 "score": hit.score,
                 "title": title_of(document),
-                "snippet": _snippet(index, query.text, answer.text, document)[0],
+                "snippet": _snippet(language_of(index), query.text, answer.text, document)[0],
                 "answer_in_passage": answer_in_passage(answer.text, document),
             }
         )

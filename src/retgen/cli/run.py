@@ -66,7 +66,7 @@ def run(
         raise typer.Exit(INTERRUPTED) from None
     report = make_report(results)
     if as_json:
-        _write_rows(results, report)
+        write_rows(results, report)
         return
     sys.stdout.write(report.render("md"))
     typer.echo(f"Results: {place / 'results'}; the table again: retgen report {place}", err=True)
@@ -86,7 +86,8 @@ def parse_seeds(text: str | None) -> list[int] | None:
         raise UsageError(f"seeds are whole numbers with commas between, got {text!r}", where="--seed-list") from None
 
 
-def _write_rows(results: Results, report: Report) -> None:
+def write_rows(results: Results, report: Report) -> None:
+    """One JSON object a row, on standard output."""
     for name, row in report.rows.items():
         write_json(
             {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retgen.cli.corpus_or_index import corpus_and_bm25, is_index
 from retgen.cli.recipe_progress import duration
 from retgen.cli.running import CommandGroup, messages, note_skipped, results, write_json
 from retgen.cli.training_progress import training_progress, without_bars
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from retgen.evaluate import Table
     from retgen.train.collection import CollectionQuestions, CollectionTraining
     from retgen.train.improvement import Gain
-    from retgen.types import Retriever, Triplet
+    from retgen.types import Triplet
 
 INTERRUPTED = 130
 
@@ -127,7 +128,7 @@ def unigen(
     place = out.with_name(f"{out.name}.training")
     if not resume:
         remove_training(place)
-    documents, retriever = _opened(corpus, skip_bad)
+    documents, retriever = corpus_and_bm25(corpus, skip_bad=skip_bad)
     asked = collection_questions(documents, _triplets(questions, skip_bad), options)
     start = time.monotonic()
     _introduce(options, source, documents, asked, resumes=place.exists())
@@ -150,7 +151,7 @@ def unigen(
         sys.stdout.write(_table(asked, found).to_markdown() + "\n")
     results().print(sentence(found), markup=False)
     typer.echo(f"{out}: trained and measured in {duration(seconds)}", err=True)
-    where = corpus if _is_index(corpus) else "INDEX"
+    where = corpus if is_index(corpus) else "INDEX"
     typer.echo(f'Ask it: retgen ask {where} "your question" --model {out}', err=True)
 
 
@@ -182,28 +183,6 @@ def _check_place(out: Path, overwrite: bool) -> None:
 
 class _OnlyLookedError(Exception):
     pass
-
-
-def _is_index(corpus: str) -> bool:
-    from retgen import store
-
-    return (Path(corpus) / store.MANIFEST).exists()
-
-
-def _opened(corpus: str, skip_bad: bool) -> tuple[Corpus, Retriever]:
-    if _is_index(corpus):
-        from retgen.index import Index
-
-        index = Index.open(corpus)
-        return index.corpus, index.retriever("bm25")
-    from retgen.corpus import Corpus
-    from retgen.formats import Skipped, read_corpus
-    from retgen.lexical import BM25
-
-    skipped = Skipped() if skip_bad else None
-    made = Corpus.from_documents(read_corpus(corpus, skipped=skipped))
-    note_skipped(skipped)
-    return made, BM25.build(made)
 
 
 def _triplets(questions: str | None, skip_bad: bool) -> list[Triplet] | None:
