@@ -35,13 +35,13 @@ def pick_device(name: str = "auto") -> torch.device:
 
 @cache
 def bf16_is_faster(device_type: str = "cpu") -> bool:
-    """Whether bf16 matrix products beat fp32 here: measured once, since on CPUs without bf16 units they are ~100× slower."""
+    """Whether bf16 matrix products beat fp32 here; measured once: without bf16 units they are some 100× slower."""
     import time
 
     import torch
 
     if device_type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if device_type != "cpu":
         return False
     seconds = {}

@@ -145,14 +145,17 @@ def test_answers_of_the_kind_that_is_asked_for(
     assert writer.answer([Query("q", question)], [documents[doc_id]]) == [expected]
 
 
-def test_enhance_puts_the_answer_beside_the_question_and_reads_it(documents: dict[str, Document], writer: OfflineWriter) -> None:
+def test_enhance_puts_the_answer_beside_the_question_and_reads_it(
+    documents: dict[str, Document], writer: OfflineWriter
+) -> None:
     query = Query("q", "What happened to prices?")
     found = [documents["printing"], documents["radium"], documents["rhine"]]
     answer = Answer("q", "180 copies\n of the Bible")
     [connector] = writer.enhance([query], [found], [answer], words=14, round=2)
     [blocks] = writer.enhance_blocks([query], [found], [answer], words=14)
     assert connector == Connector(render(blocks, query.text), "offline:enhance", 2)
-    assert connector.text.startswith(f"{query.text} answer: 180 copies of the Bible | Johannes Gutenberg ")
+    head = f"{query.text} answer: 180 copies of the Bible | "
+    assert connector.text.startswith(f"{head}Johannes Gutenberg ")
     assert "copies of the Bible" in " ".join(blocks[1].sentences)
     assert [block.doc_id for block in blocks] == ["", "printing", "radium", "rhine"]
     assert blocks[3].sentences == ()

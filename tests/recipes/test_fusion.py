@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def test_the_ends_keep_each_run_s_order(one: dict[str, float], two: dict[str, fl
     assert kept == first.doc_ids("q")
     scores = {hit.doc_id: hit.score for hit in fuse(first, second, 1.0)["q"]}
     order = second.doc_ids("q")
-    assert all(scores[a] >= scores[b] for a, b in zip(order, order[1:], strict=False))
+    assert all(scores[a] >= scores[b] for a, b in pairwise(order))
     assert set(fuse(first, second, 0.5).doc_ids("q")) == {*one, *two}
 
 
