@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -71,12 +73,29 @@ def pick_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
 
 
 def prepare_cpu(threads: int | None = None) -> None:
-    """Settings any work on a CPU wants: denormal numbers flushed to zero (4× on fresh T5 weights), threads set."""
+    """Settings that any training on a CPU wants.
+
+    Denormal numbers are flushed to zero (4× on fresh T5 weights), and freed memory is kept for the next step, where the
+    C library can be told so: giving pages back and faulting them in again costs a quarter of a step.
+    """
     import torch
 
     torch.set_flush_denormal(True)
     if threads is not None:
         torch.set_num_threads(threads)
+    _keep_freed_memory()
+
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+@cache
+def _keep_freed_memory() -> None:
+    # glibc's mallopt: large blocks from the heap, not from maps of their own, and the heap never shrunk.
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 * 2**20)):
+            mallopt(option, value)
 
 
 def length_sorted_batches(lengths: Sequence[int], token_budget: int, max_items: int = 1024) -> Iterator[list[int]]:
