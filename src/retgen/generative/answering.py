@@ -34,7 +34,7 @@ def decode_answers(
     strategy: str,
     max_tokens: int,
 ) -> list[Decoded]:
-    """One answer for every input of a block.
+    """One answer for every input of a block, without spaces around it.
 
     Args:
         strategy: one of `STRATEGIES`. ``free``: greedy decoding, as in the paper; the score is the sum of its tokens'
@@ -57,8 +57,7 @@ def _free(
     max_tokens: int,
 ) -> list[Decoded]:
     rows, scores = greedy(model, encoded, max_tokens)
-    texts = (_as_in_input(_text(tokenizer, row), item) for row, item in zip(rows, inputs, strict=True))
-    return list(zip(texts, scores, strict=True))
+    return _as_in_inputs(model, tokenizer, encoded, inputs, rows, scores)
 
 
 def _constrained(
@@ -73,12 +72,7 @@ def _constrained(
             "answers constrained to spans need a model that lays out its input", mend="Build it with copy_head=True"
         )
     rows, scores = greedy(model, encoded, max_tokens, layout=encoded.layout)
-    answers = []
-    for number, (row, item) in enumerate(zip(rows, inputs, strict=True)):
-        place = _find(encoded.input_ids[number].tolist(), row)
-        text = item.span_text(place, place + len(row) - 1) if row and place is not None else ""
-        answers.append((text or _text(tokenizer, row), scores[number]))
-    return answers
+    return _as_in_inputs(model, tokenizer, encoded, inputs, rows, scores)
 
 
 def _span(
@@ -98,7 +92,7 @@ def _span(
             answers.append(("", 0.0))
             continue
         start, end, score = spans[0]
-        answers.append((item.span_text(start, end), score))
+        answers.append((item.span_text(start, end).strip(), score))
     return answers
 
 
@@ -148,17 +142,25 @@ def greedy(
     return rows, scores.tolist()
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> str:
-    return str(tokenizer.decode(row, skip_special_tokens=True))
-
-
-def _find(ids: Sequence[int], row: Sequence[int]) -> int | None:
-    size = len(row)
-    return next((i for i in range(len(ids) - size + 1) if list(ids[i : i + size]) == list(row)), None)
-
-
-def _as_in_input(text: str, item: TokenisedInput) -> str:
-    # "new york" was written where the input says "New York": what was copied is shown as it stands there.
-    text = text.strip()
-    place = item.text.lower().find(text.lower()) if text else -1
-    return item.text[place : place + len(text)] if place >= 0 else text
+def _as_in_inputs(
+    model: UniGenForRetrievalAndAnswering,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Encoded,
+    inputs: Sequence[TokenisedInput],
+    rows: Sequence[list[int]],
+    scores: Sequence[float],
+) -> list[Decoded]:
+    """What was written, as text: as it stands in the context where it stands there, else as in the question."""
+    answers = []
+    context = [[False] * len(item.ids) for item in inputs]
+    if encoded.layout is not None:
+        context = span_positions(encoded.layout, cast(int, model.config.eos_token_id)).tolist()
+    for row, score, item, inside in zip(rows, scores, inputs, context, strict=True):
+        places = [i for i in range(len(item.ids)) if row and item.ids[i : i + len(row)] == tuple(row)]
+        if places:
+            place = next((i for i in places if all(inside[i : i + len(row)])), places[0])
+            text = item.span_text(place, place + len(row) - 1)
+        else:
+            text = str(tokenizer.decode(row, skip_special_tokens=True))
+        answers.append((text.strip(), score))
+    return answers

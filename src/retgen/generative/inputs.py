@@ -36,7 +36,8 @@ class TokenisedInput:
     def token_span(self, start: int, end: int) -> tuple[int, int] | None:
         """First and last token that cover characters ``start`` to ``end`` (exclusive); None where cut off."""
         first = next((i for i, (a, b) in enumerate(self.offsets) if a < b and a <= start < b), None)
-        last = next((i for i, (a, b) in enumerate(self.offsets) if a < b and a < end <= b), None)
+        # A character may be written in several tokens (its bytes): all of them belong to the span.
+        last = next((i for i, (a, b) in reversed([*enumerate(self.offsets)]) if a < end <= b), None)
         return None if first is None or last is None or last < first else (first, last)
 
 

@@ -21,6 +21,7 @@ from retgen.errors import ArtefactError, MismatchError, UsageError
 from retgen.generative.answering import STRATEGIES, decode_answers
 from retgen.generative.inputs import TokenisedInput, pad_inputs, tokenise_inputs
 from retgen.generative.quiet import no_progress_bars
+from retgen.models.saving import load_saved
 from retgen.models.session import UniGenSession
 from retgen.models.unigen import Encoded, UniGenForRetrievalAndAnswering
 from retgen.pipeline import Component
@@ -61,6 +62,9 @@ class UniGenSettings:
             raise UsageError(
                 f"unknown answer_strategy {self.answer_strategy!r}", mend=f"Choose one of {', '.join(STRATEGIES)}"
             )
+        for name in ("num_beams", "max_input_tokens", "max_answer_tokens", "context_words", "token_budget"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
 class UniGen(Component):
@@ -78,7 +82,7 @@ class UniGen(Component):
         device: ``auto``, ``cpu``, ``cuda``…
 
     Raises:
-        MismatchError: the docids were made with another tokenizer.
+        MismatchError: the docids were made with another tokenizer, or the tokenizer is not the network's.
     """
 
     def __init__(
@@ -98,6 +102,11 @@ class UniGen(Component):
             raise MismatchError(
                 "these docids were made with another tokenizer than the model's",
                 mend="Build the docid table with the model's own tokenizer",
+            )
+        if len(tokenizer) > model.shared.num_embeddings:
+            raise MismatchError(
+                f"the tokenizer has {len(tokenizer)} tokens, but the network knows {model.shared.num_embeddings}",
+                mend="Use the tokenizer that the network was built with",
             )
         self.device = pick_device(device) if isinstance(device, str) else device
         self.model: UniGenForRetrievalAndAnswering = model.to(self.device)  # type: ignore[arg-type]
@@ -127,7 +136,18 @@ class UniGen(Component):
 
     @torch.inference_mode()
     def rerank(self, queries: Sequence[Query], run: Run, documents: DocumentSource, k: int | None = None) -> Run:
-        """Score every candidate by log p(docid | input), not only those a beam meets; ties keep the run's order."""
+        """Score every candidate by log p(docid | input), not only those a beam meets; ties keep the run's order.
+
+        Raises:
+            UnknownDocumentError: a candidate has no docid.
+            MismatchError: the run comes from another corpus than the docids.
+        """
+        if None not in (run.fingerprint, self.table.corpus_fingerprint) and (
+            run.fingerprint != self.table.corpus_fingerprint
+        ):
+            raise MismatchError(
+                "this run comes from another corpus than the model's docids", mend="Search the same corpus for both"
+            )
         queries = self.with_connectors(queries)
         scores: dict[str, list[float]] = {}
         for numbers, _, encoded in self._encode(queries):
@@ -251,17 +271,14 @@ class UniGen(Component):
             ArtefactError: the folder is torn, foreign or of another kind.
             MismatchError: it was trained on another corpus.
         """
-        from transformers import AutoTokenizer
-
         manifest = store.open_folder(path, kind=KIND)
         try:
             settings = UniGenSettings(**json.loads((manifest.path / "settings.json").read_text()))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UsageError) as error:
             raise ArtefactError(
                 f"its settings cannot be read ({error})", where=manifest.path, mend="Train the model again"
             ) from error
-        tokenizer = AutoTokenizer.from_pretrained(manifest.path / "model")
-        table = DocidTable.load(manifest.path / "docids", tokenizer=tokenizer, corpus_fingerprint=corpus_fingerprint)
         with no_progress_bars():
-            model = UniGenForRetrievalAndAnswering.from_pretrained(manifest.path / "model")
+            model, tokenizer = load_saved(manifest.path / "model")
+        table = DocidTable.load(manifest.path / "docids", tokenizer=tokenizer, corpus_fingerprint=corpus_fingerprint)
         return cls(model, tokenizer, table, writer=writer, settings=settings, device=device)
