@@ -60,10 +60,13 @@ def iterate(
         progress: called with (round, questions done, questions).
 
     Raises:
-        UsageError: a negative number of rounds, or no documents to feed back.
+        UsageError: a negative number of rounds; no documents to find or feed back, or no words to write.
     """
-    if rounds < 0 or feedback_documents < 1:
-        raise UsageError(f"cannot run {rounds} rounds with {feedback_documents} documents fed back")
+    if rounds < 0:
+        raise UsageError(f"cannot run {rounds} rounds", mend="Pass 0 for round 0 alone, or more")
+    for name, value in (("feedback_documents", feedback_documents), ("words", words), ("k", k)):
+        if value < 1:
+            raise UsageError(f"{name} must be at least 1, not {value}")
     current = system.with_connectors(queries)
     done: list[Round] = []
     for number in range(rounds + 1):
