@@ -15,7 +15,8 @@ class UniGenTraining:
         max_steps: optimiser steps; 0 trains for ``epochs``.
         epochs: passes over the examples.
         batch_size: examples a step on each device (the paper: 128 over four).
-        learning_rate: of weights that were trained before (all of a T5 checkpoint, a warm start's encoder).
+        learning_rate: of weights that were trained before (all of a T5 checkpoint, a warm start's encoder), and of all
+            but the heads of a model from scratch.
         fresh_learning_rate: of weights that start at random: a warm start's decoders, the heads. None is the same.
         prior_learning_rate: of the copy heads' few scalars, which must move by whole units.
         warmup_steps: linear warm-up; then the rate falls linearly to 0.
