@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from retgen.connect import pseudo_questions
 from retgen.connect.blocks import ContextBlock, render
@@ -17,6 +17,7 @@ from retgen.corpus import Corpus
 from retgen.generative.unigen import UniGen, UniGenSettings
 from retgen.iterate import iterate
 from retgen.lexical.bm25 import BM25
+from retgen.models.sources import WARM
 from retgen.recipes.collections import SPLITS, read_connectors, read_questions, write_connectors
 from retgen.recipes.context import StageContext
 from retgen.recipes.measuring import write_outcome
@@ -81,6 +82,8 @@ def _connected(queries: list[Query], blocks: list[list[ContextBlock]], writer: s
 def unigen_train(
     context: StageContext,
     source: str = "warm:minilm",
+    encoder_layers: int = 0,
+    decoder_layers: int = 2,
     docid_scheme: str = "lead",
     docid_words: int = 6,
     permuted_docids: bool = False,
@@ -106,6 +109,8 @@ def unigen_train(
     Args:
         context: of the stage; without contexts the model reads plain questions.
         source: of the weights.
+        encoder_layers: of a ``warm:`` source, keep the lowest so many; 0 keeps all.
+        decoder_layers: of a ``warm:`` source.
         docid_scheme: ``lead`` or ``title``.
         docid_words: words of a lead.
         permuted_docids: the control in which every document bears another's docid.
@@ -144,6 +149,7 @@ def unigen_train(
         extra_texts=[triplet.query.text for triplet in triplets],
         seed=seed,
         **(LOCAL_OPTIONS if local_options and reads_context else {}),
+        **_depths(source, encoder_layers, decoder_layers),
     )
     options = UniGenTraining(
         batch_size=batch_size,
@@ -183,6 +189,12 @@ def unigen_train(
     (context.folder / "history.json").write_text(json.dumps(history))
     parameters = sum(parameter.numel() for parameter in system.model.parameters())
     context.report({"parameters": parameters, "train_seconds": record.seconds})
+
+
+def _depths(source: str, encoder_layers: int, decoder_layers: int) -> dict[str, Any]:
+    if not source.startswith(WARM):
+        return {}
+    return {"decoder_layers": decoder_layers, **({"encoder_layers": encoder_layers} if encoder_layers else {})}
 
 
 def _reporter(context: StageContext, what: str) -> Callable[[int, int, str], None]:
