@@ -10,21 +10,42 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0.dev0"
 
+# Not `iterate`: an attribute of that name is the module retgen.iterate as soon as anything imports it.
 _PUBLIC = {
     "Answer": "retgen.types",
+    "BM25": "retgen.lexical",
+    "BestSpan": "retgen.answer",
     "Connector": "retgen.types",
+    "Corpus": "retgen.corpus",
+    "DenseRetriever": "retgen.dense",
     "Document": "retgen.types",
     "Hit": "retgen.types",
+    "Index": "retgen.index",
+    "OfflineWriter": "retgen.connect",
     "Query": "retgen.types",
     "RetgenError": "retgen.errors",
     "Run": "retgen.types",
     "Triplet": "retgen.types",
+    "UniGen": "retgen.generative",
+    "evaluate_answers": "retgen.evaluate",
+    "evaluate_run": "retgen.evaluate",
+    "open_unigen": "retgen.generative.over_index",
 }
 
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
+    from retgen.answer import BestSpan as BestSpan
+    from retgen.connect import OfflineWriter as OfflineWriter
+    from retgen.corpus import Corpus as Corpus
+    from retgen.dense import DenseRetriever as DenseRetriever
     from retgen.errors import RetgenError as RetgenError
+    from retgen.evaluate import evaluate_answers as evaluate_answers
+    from retgen.evaluate import evaluate_run as evaluate_run
+    from retgen.generative import UniGen as UniGen
+    from retgen.generative.over_index import open_unigen as open_unigen
+    from retgen.index import Index as Index
+    from retgen.lexical import BM25 as BM25
     from retgen.types import Answer as Answer
     from retgen.types import Connector as Connector
     from retgen.types import Document as Document

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from retgen.cli.passages import best_sentence, indented, marked, matching_words, snippet, title_of
 from retgen.cli.running import results, write_json
 from retgen.cli.search import language_of
-from retgen.cli.training_progress import without_bars
+from retgen.cli.training_progress import quiet_transformers
 from retgen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def open_model(model: Path, index: Index, device: str, k: int) -> UniGen:
 
     from retgen.generative.over_index import open_unigen
 
-    without_bars()
+    quiet_transformers()
     system = open_unigen(model, index, device=device)
     if k > system.settings.num_beams:
         system.settings = replace(system.settings, num_beams=k)

@@ -18,7 +18,7 @@ from retgen.cli.ask_unigen import answer_in_passage, print_alongside
 from retgen.cli.recipe_progress import duration, recipe_progress
 from retgen.cli.run import INTERRUPTED, write_rows
 from retgen.cli.running import messages, results, write_json
-from retgen.cli.training_progress import without_bars
+from retgen.cli.training_progress import quiet_transformers
 
 if TYPE_CHECKING:
     from retgen.corpus import Corpus
@@ -102,7 +102,7 @@ def _ask(recipe: Recipe, place: Path, as_json: bool) -> None:
     from retgen.generative import UniGen
     from retgen.recipes.collections import read_connectors
 
-    without_bars()
+    quiet_transformers()
     folders = _folders(recipe, place)
     corpus = Corpus.open(folders["almanac-collection"] / "corpus")
     system = UniGen.open(folders["unigen-train"] / "unigen", corpus_fingerprint=corpus.fingerprint)

@@ -14,7 +14,7 @@ import typer
 from retgen.cli.corpus_or_index import corpus_and_bm25, is_index
 from retgen.cli.recipe_progress import duration
 from retgen.cli.running import CommandGroup, messages, note_skipped, results, write_json
-from retgen.cli.training_progress import training_progress, without_bars
+from retgen.cli.training_progress import quiet_transformers, training_progress
 from retgen.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def unigen(
     )
     from retgen.train.improvement import sentence
 
-    without_bars()
+    quiet_transformers()
     chosen = source or _usual_source()
     _check_place(out, overwrite)
     options = CollectionTraining(

@@ -52,11 +52,12 @@ def training_progress(console: Console) -> Iterator[Listener]:
         yield listen
 
 
-def without_bars() -> None:
-    """Keep transformers' own bars, of weights that are read and written, out of standard error."""
+def quiet_transformers() -> None:
+    """Keep transformers' own bars and hints out of standard error; its errors stay."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def _lines(console: Console, start: float) -> Listener:

@@ -1,0 +1,73 @@
+"""`retgen pseudo-queries`: a file that training can read, the same each time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from retgen.cli import app
+from retgen.formats import read_triplets
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["pseudo-queries", *map(str, arguments)])
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "radium.txt").write_text("Radium was discovered in 1898. Marie Curie isolated the metal in Paris.\n")
+    (folder / "noise.txt").write_text("?!\n")
+    return folder
+
+
+def test_questions_answers_and_documents_are_written(docs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "asked.jsonl"
+    result = run(docs, "-n", "2", "--out", out, "--json")
+    assert result.exit_code == 0, result.output
+    (line,) = result.stdout.splitlines()
+    told = json.loads(line)
+    triplets = list(read_triplets(out))
+    assert told["questions"] == len(triplets) == 2
+    assert (told["documents"], told["asked"]) == (2, 1)
+    for triplet in triplets:
+        assert triplet.doc_ids == ("radium.txt",)
+        assert triplet.answers[0] in (docs / "radium.txt").read_text()
+
+
+def test_an_index_of_the_folder_gives_the_same_file(docs: Path, tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["index", str(docs), "--out", str(tmp_path / "index")]).exit_code == 0
+    assert run(docs, "--out", tmp_path / "a.jsonl", "--seed", "3").exit_code == 0
+    shown = run(tmp_path / "index", "--out", tmp_path / "b.jsonl", "--seed", "3")
+    assert "questions about 1 of 2 documents" in shown.stdout
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "arguments"),
+    [
+        (2, "There is: offline", ["DOCS", "--generator", "t5"]),
+        (1, "no such file", ["NOWHERE"]),
+        (2, "-n", ["DOCS", "-n", "0"]),
+    ],
+)
+def test_what_cannot_be_asked(status: int, said: str, arguments: list[str], docs: Path, tmp_path: Path) -> None:
+    places = {"DOCS": str(docs), "NOWHERE": str(tmp_path / "nowhere")}
+    result = run(*[places.get(argument, argument) for argument in arguments], "--out", tmp_path / "out.jsonl")
+    assert result.exit_code == status
+    assert said in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_bad_file_is_left_out_when_asked(docs: Path, tmp_path: Path) -> None:
+    (docs / "empty.txt").write_text("")
+    assert run(docs, "--out", tmp_path / "out.jsonl").exit_code == 1
+    assert not (tmp_path / "out.jsonl").exists()
+    result = run(docs, "--out", tmp_path / "out.jsonl", "--skip-bad")
+    assert result.exit_code == 0
+    assert "empty.txt" in result.stderr
