@@ -25,7 +25,7 @@ from retgen.recipes.stages import stage
 from retgen.train.build import LOCAL_OPTIONS, DocidOptions, build_unigen, offline_writer
 from retgen.train.examples import finetuning_examples, pretraining_examples
 from retgen.train.unigen import DevSet, UniGenTraining, train_unigen
-from retgen.types import Connector, Query, Triplet
+from retgen.types import Connector, Document, Query, Triplet
 
 Context = Literal["bm25", "none"]
 
@@ -37,7 +37,7 @@ def _writer(context: StageContext, docids: DocidOptions, passages: int, listed: 
     return corpus, offline_writer(retriever, corpus, corpus, texts, passages=passages, listed=listed)
 
 
-@stage("contexts", version="1", needs=["collection", "bm25"])
+@stage("contexts", version="2", needs=["collection", "bm25"])
 def contexts(
     context: StageContext,
     words: int = 90,
@@ -61,6 +61,9 @@ def contexts(
         queries = [triplet.query for triplet in read_questions(context.input("collection"), split)]
         blocks = writer.blocks(queries, words)
         write_connectors(context.folder / f"{split}.jsonl", _connected(queries, blocks, "offline:bm25-context"))
+        if split == "train":
+            again = _next_round(context, writer, queries, words, listed)
+            write_connectors(context.folder / "train.enhanced.jsonl", again)
         if split == "test":
             shuffled = [
                 shuffle_blocks(row, zlib.crc32(query.id.encode())) for query, row in zip(queries, blocks, strict=True)
@@ -71,6 +74,22 @@ def contexts(
         context.progress(SPLITS.index(split) + 1, len(SPLITS), split)
 
 
+def _next_round(
+    context: StageContext, writer: OfflineWriter, queries: list[Query], words: int, listed: int
+) -> list[Query]:
+    """Training questions as a later round would ask them: BM25's documents, and an answer span from the first of them.
+
+    The answer is found by form and words alone, right about as often as wrong, so that a model trained on it learns to
+    weigh a previous answer and not to trust it. No gold answer is used.
+    """
+    corpus = Corpus.open(context.input("collection") / "corpus")
+    run = BM25.open(context.input("bm25") / "index", corpus).search(queries, k=listed)
+    found = [[corpus[doc_id] for doc_id in run.doc_ids(query.id)] for query in queries]
+    first = [documents[0] if documents else Document("", "") for documents in found]
+    connectors = writer.enhance(queries, found, writer.answer(queries, first), words=words)
+    return [query.with_connector(text) for query, text in zip(queries, connectors, strict=True)]
+
+
 def _connected(queries: list[Query], blocks: list[list[ContextBlock]], writer: str) -> list[Query]:
     return [
         query.with_connector(Connector(render(row, query.text), writer))
@@ -78,7 +97,7 @@ def _connected(queries: list[Query], blocks: list[list[ContextBlock]], writer: s
     ]
 
 
-@stage("unigen-train", version="1", seeded=True, isolated=True, needs=["collection", "contexts?"])
+@stage("unigen-train", version="2", seeded=True, isolated=True, needs=["collection", "contexts?"])
 def unigen_train(
     context: StageContext,
     source: str = "warm:minilm",
@@ -98,6 +117,7 @@ def unigen_train(
     fresh_learning_rate: float = 1e-3,
     frozen_layers: int = 0,
     shuffle_passages: float = 0.5,
+    later_rounds: float = 0.0,
     warmup_steps: int = 50,
     save_steps: int = 100,
     eval_steps: int = 0,
@@ -125,6 +145,7 @@ def unigen_train(
         fresh_learning_rate: of the others.
         frozen_layers: of the encoder.
         shuffle_passages: share of examples read with passages in random order.
+        later_rounds: share of examples asked as a later round would ask them, with a previous answer.
         warmup_steps: of each stage.
         save_steps: between checkpoints.
         eval_steps: between measurements on dev questions; 0 measures none.
@@ -174,6 +195,9 @@ def unigen_train(
         )
         history += [{**row, "stage": 0} for row in record.history]
     queries = _inputs(context, triplets, "train")
+    if later_rounds and reads_context:
+        again = {query.id: query for query in _inputs(context, triplets, "train.enhanced")}
+        queries = [again[query.id] if _drawn(query.id, seed) < later_rounds else query for query in queries]
     record = train_unigen(
         system,
         finetuning_examples(triplets, queries, system.table),
@@ -189,6 +213,10 @@ def unigen_train(
     (context.folder / "history.json").write_text(json.dumps(history))
     parameters = sum(parameter.numel() for parameter in system.model.parameters())
     context.report({"parameters": parameters, "train_seconds": record.seconds})
+
+
+def _drawn(query_id: str, seed: int) -> float:
+    return zlib.crc32(f"{seed}:{query_id}".encode()) / 2**32
 
 
 def _depths(source: str, encoder_layers: int, decoder_layers: int) -> dict[str, Any]:
