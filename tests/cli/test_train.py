@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import BertConfig
 from typer.testing import CliRunner, Result
 
 from retgen.cli import app
 from retgen.index import Index
 from retgen.text import has_answer
+from tests.models.checkpoints import save_encoder, save_seq2seq
 
 FACTS = {
     "oxygen": "Oxygen was discovered by Joseph Priestley in 1774. It boils at 90 kelvin. Plants give it off by day.",
@@ -125,6 +127,20 @@ class TestTraining:
         assert made["questions"] == len((home / "asked.jsonl").read_text().splitlines())
         # A corpus and an index of it are one collection.
         assert only_object(run("ask", home / "index", "Who?", "--model", home / "labelled", "--json"))["passages"]
+
+    @pytest.mark.parametrize("kind", ["t5", "warm"])
+    def test_weights_from_a_folder(self, kind: str, home: Path, tmp_path: Path) -> None:
+        if kind == "t5":
+            save_seq2seq(tmp_path / "weights", "v1.1")
+            source = str(tmp_path / "weights")
+        else:
+            shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+            save_encoder(tmp_path / "weights", BertConfig(**shape))
+            source = f"warm:{tmp_path / 'weights'}"
+        few = ["--steps", "2", "--pretraining-steps", "1", "--batch-size", "4"]
+        arguments = ["train", "unigen", home / "index", "--out", tmp_path / "model", "--source", source, *few]
+        assert only_object(run(*arguments, "--json"))["options"]["source"] == source
+        assert only_object(run("ask", home / "index", "Who?", "--model", tmp_path / "model", "--json"))["passages"]
 
 
 class TestUse:

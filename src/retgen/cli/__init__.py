@@ -65,6 +65,11 @@ def retgen(
       retgen index docs/ --out my-index
       retgen ask my-index "who discovered oxygen?"
 
+    Then a model of your own, with or without labels, and whether it is better:
+
+      retgen train unigen my-index --out my-model
+      retgen ask my-index "who discovered oxygen?" --model my-model
+
     Results go to standard output, everything else to standard error; with --json each result is one JSON object.
     Exit status: 0 done, 1 a failure that is named, 2 wrong usage, 130 interrupted.
     """

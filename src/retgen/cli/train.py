@@ -66,8 +66,8 @@ def unigen(
     steps: Annotated[int, typer.Option(help="Of training on questions with their contexts.", min=1)] = 300,
     pretraining_steps: Annotated[
         int, typer.Option(help="Before that, on questions beside their documents.", min=0)
-    ] = 100,
-    batch_size: Annotated[int, typer.Option(help="Examples a step.", min=1)] = 16,
+    ] = 50,
+    batch_size: Annotated[int, typer.Option(help="Examples a step.", min=1)] = 8,
     learning_rate: Annotated[
         float | None, typer.Option(help="Of weights trained before [what suits the source].", min=0.0)
     ] = None,

@@ -42,7 +42,7 @@ class CollectionTraining:
     Args:
         source: of the weights, see `retgen.models.sources.load_model`.
         docids: ``lead`` or ``title``.
-        steps: of fine-tuning on ⟨q_c → d_c⟩, ⟨q_c → a⟩. 300 and 100 before them are minutes on two cores.
+        steps: of fine-tuning on ⟨q_c → d_c⟩, ⟨q_c → a⟩. 300 of 8 are minutes on two cores.
         pretraining_steps: on ⟨q_k + d → d_c⟩, ⟨q_k + d → a_k⟩; 0 leaves that stage out.
         batch_size: examples a step.
         learning_rate: None takes one that suits the source.
@@ -57,8 +57,8 @@ class CollectionTraining:
     source: str
     docids: str = "lead"
     steps: int = 300
-    pretraining_steps: int = 100
-    batch_size: int = 16
+    pretraining_steps: int = 50
+    batch_size: int = 8
     learning_rate: float | None = None
     answer_strategy: str = "span"
     pseudo_per_document: int = PSEUDO_PER_DOCUMENT
@@ -73,6 +73,8 @@ class CollectionTraining:
                 f"cannot train {self.steps} steps of {self.batch_size} examples after {self.pretraining_steps}",
                 mend="Give at least one step and one example a step",
             )
+        if self.learning_rate is not None and self.learning_rate <= 0:
+            raise UsageError(f"a learning rate of {self.learning_rate} teaches nothing", mend="Give one above 0")
 
     def stage(self, steps: int) -> UniGenTraining:
         """The options of one stage of so many steps."""
@@ -81,7 +83,7 @@ class CollectionTraining:
         return UniGenTraining(
             max_steps=steps,
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate or usual,
+            learning_rate=usual if self.learning_rate is None else self.learning_rate,
             fresh_learning_rate=1e-3 if warm else None,
             warmup_steps=min(50, steps // 6),
             frozen_layers=2 if warm else 0,
