@@ -20,8 +20,9 @@ from retgen.errors import MissingExtraError, UsageError
 if TYPE_CHECKING:
     from retgen.corpus import Corpus
     from retgen.evaluate import Table
-    from retgen.train.collection import CollectionQuestions, CollectionTraining
+    from retgen.train.collection import CollectionTraining
     from retgen.train.improvement import Gain
+    from retgen.train.questions import CollectionQuestions
     from retgen.types import Triplet
 
 INTERRUPTED = 130
@@ -104,12 +105,12 @@ def unigen(
 
     from retgen.train.collection import (
         CollectionTraining,
-        collection_questions,
         measured,
         remove_training,
         train_on_collection,
     )
     from retgen.train.improvement import sentence
+    from retgen.train.questions import collection_questions
 
     quiet_transformers()
     chosen = source or _usual_source()
@@ -129,7 +130,9 @@ def unigen(
     if not resume:
         remove_training(place)
     documents, retriever = corpus_and_bm25(corpus, skip_bad=skip_bad)
-    asked = collection_questions(documents, _triplets(questions, skip_bad), options)
+    asked = collection_questions(
+        documents, _triplets(questions, skip_bad), per_document=options.pseudo_per_document, seed=seed
+    )
     start = time.monotonic()
     _introduce(options, source, documents, asked, resumes=place.exists())
     try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from retgen.connect.pseudo import PSEUDO_PER_DOCUMENT, held_out, pseudo_questions
+from retgen.connect.pseudo import PSEUDO_PER_DOCUMENT, pseudo_questions
 from retgen.connect.writer import Writer
 from retgen.corpus import Corpus
 from retgen.errors import ArtefactError, MismatchError, RetgenError, UsageError
@@ -22,10 +22,10 @@ from retgen.generative.unigen import UniGen, UniGenSettings
 from retgen.models.sources import SCRATCH, WARM
 from retgen.store import write_atomic
 from retgen.store.placing import locked
-from retgen.text import has_answer
 from retgen.train.build import LOCAL_OPTIONS, DocidOptions, build_unigen
 from retgen.train.examples import UniGenExample, finetuning_examples, pretraining_examples
 from retgen.train.improvement import Gain, first_minute, gains
+from retgen.train.questions import CollectionQuestions
 from retgen.train.unigen import UniGenTraining, train_unigen
 from retgen.types import Query, Retriever, Triplet
 
@@ -92,69 +92,6 @@ class CollectionTraining:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class CollectionQuestions:
-    """The questions of a training.
-
-    Args:
-        train: what is trained on.
-        held_out: what is never trained on, and what nothing is chosen by.
-        pseudo: whether they were made from the documents.
-    """
-
-    train: Sequence[Triplet]
-    held_out: Sequence[Triplet]
-    pseudo: bool
-
-
-def collection_questions(
-    corpus: Corpus, triplets: Sequence[Triplet] | None, options: CollectionTraining
-) -> CollectionQuestions:
-    """Given questions, or pseudo questions where there are none; 80 % to train on, by the hash of their ids.
-
-    In a chunked corpus a relevant document becomes those of its chunks that hold an answer, or all of them where none
-    does.
-
-    Raises:
-        UsageError: none is left to train on.
-        MismatchError: a given question's relevant document is not in the corpus.
-    """
-    if triplets is None:
-        made = pseudo_questions(corpus, options.pseudo_per_document, options.seed)
-    else:
-        made = [_over_passages(triplet, corpus) for triplet in triplets]
-    split = held_out(made)
-    if not split.train:
-        raise UsageError(
-            f"of {len(made)} questions none is left to train on",
-            mend="Give more questions with --questions" if triplets is None else "Give more questions",
-        )
-    return CollectionQuestions(split.train, [*split.dev, *split.test], triplets is None)
-
-
-def _over_passages(triplet: Triplet, corpus: Corpus) -> Triplet:
-    passages: list[str] = []
-    for doc_id in triplet.doc_ids:
-        found = [doc_id] if doc_id in corpus else _chunks_of(doc_id, corpus)
-        if not found:
-            raise MismatchError(
-                f"question {triplet.query.id!r} names the document {doc_id!r}, which the collection does not have",
-                where=corpus.path,
-                mend="Give the questions of this collection",
-            )
-        if len(found) > 1:
-            found = [chunk for chunk in found if has_answer(triplet.answers, corpus[chunk].text)] or found
-        passages += found
-    return replace(triplet, doc_ids=tuple(dict.fromkeys(passages)))
-
-
-def _chunks_of(doc_id: str, corpus: Corpus) -> list[str]:
-    found: list[str] = []
-    while corpus.chunked and (chunk := f"{doc_id}::{len(found)}") in corpus:
-        found.append(chunk)
-    return found
-
-
 def train_on_collection(
     corpus: Corpus,
     retriever: Retriever,
@@ -173,7 +110,7 @@ def train_on_collection(
     Args:
         corpus: the collection; in a chunked one every chunk is a passage of its own.
         retriever: its BM25.
-        questions: see `collection_questions`.
+        questions: see `retgen.train.questions.collection_questions`.
         place: a folder for checkpoints. It is the caller's to remove once the system is saved.
         options: of the training.
         device: ``auto``, ``cpu``, ``cuda``…
