@@ -10,10 +10,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from retgen.cli import app
+from retgen.errors import UsageError
 from retgen.recipes import load_recipe, run_recipe
 from retgen.recipes.collections import read_connectors, read_questions
+from retgen.recipes.curves import curves
 from retgen.recipes.loading import builtin_recipes
 from retgen.types import question_split
 
@@ -29,7 +34,7 @@ def _quality(out: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["squad", "almanac"])
+@pytest.mark.parametrize("name", ["squad", "almanac", "almanac-curves"])
 @pytest.mark.parametrize("scale", ["local", "tiny"])
 def test_built_in_recipes_load(name: str, scale: str) -> None:
     recipe = load_recipe(name, scale=scale)
@@ -98,3 +103,18 @@ def test_squad_killed_half_way_gives_the_same_table(shared_data: Path, tmp_path:
     assert [query.id for query in own] == [query.id for query in shuffled] == [triplet.query.id for triplet in test]
     for query, other in zip(own, shuffled, strict=True):
         assert sorted(query.input_text.split()) == sorted(other.input_text.split())
+
+
+@pytest.mark.slow
+def test_learning_curves_over_seeds(tmp_path: Path) -> None:
+    run_recipe("almanac-curves", None, tmp_path / "out", scale="tiny", seeds=[0, 1])
+    retrieval, answers = curves(tmp_path / "out", "base")
+    assert list(np.asarray(retrieval.positions)) == list(np.asarray(answers.positions)) == [2, 4, 6]
+    assert np.asarray(retrieval.values).shape == (2, 3)
+    assert (np.asarray(retrieval.values) > 0.5).all()
+    picture = tmp_path / "curves.png"
+    result = CliRunner().invoke(app, ["curves", str(tmp_path / "out"), "--out", str(picture)])
+    assert result.exit_code == 0, result.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="no finished training stage 'bass'"):
+        curves(tmp_path / "out", "bass")

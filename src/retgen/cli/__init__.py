@@ -13,6 +13,7 @@ import typer
 
 from retgen import __version__
 from retgen.cli.ask import ask
+from retgen.cli.curves import curves
 from retgen.cli.demo import demo
 from retgen.cli.evaluate import evaluate
 from retgen.cli.index import index
@@ -42,6 +43,7 @@ app.add_typer(train, name="train")
 app.command("pseudo-queries")(pseudo_queries)
 app.command("run")(run)
 app.command("report")(report)
+app.command("curves")(curves)
 app.command("verify")(verify)
 
 
