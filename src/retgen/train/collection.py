@@ -22,7 +22,7 @@ from retgen.generative.unigen import UniGen, UniGenSettings
 from retgen.models.sources import SCRATCH, WARM
 from retgen.store import write_atomic
 from retgen.store.placing import locked
-from retgen.train.build import LOCAL_OPTIONS, DocidOptions, build_unigen
+from retgen.train.build import LOCAL_DEPTH, LOCAL_OPTIONS, DocidOptions, build_unigen
 from retgen.train.examples import UniGenExample, finetuning_examples, pretraining_examples
 from retgen.train.improvement import Gain, first_minute, gains
 from retgen.train.questions import CollectionQuestions
@@ -86,7 +86,7 @@ class CollectionTraining:
             learning_rate=usual if self.learning_rate is None else self.learning_rate,
             fresh_learning_rate=1e-3 if warm else None,
             warmup_steps=min(50, steps // 6),
-            frozen_layers=2 if warm else 0,
+            frozen_layers=1 if warm else 0,
             save_steps=self.save_steps,
             seed=self.seed,
         )
@@ -205,6 +205,7 @@ class _Work:
             seed=options.seed,
             device=self.device,
             **LOCAL_OPTIONS,
+            **LOCAL_DEPTH.get(options.source, {}),
         )
 
     def _pretrained(self) -> UniGen:
