@@ -37,7 +37,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
 @cache
 def bf16_is_faster(device_type: str = "cpu") -> bool:
-    """Whether bf16 matrix products beat fp32 here; measured once: without bf16 units they are some 100× slower."""
+    """Whether bf16 matrix products beat fp32 here; measured once: without bf16 units they are many times slower."""
     import time
 
     import torch
@@ -75,8 +75,8 @@ def pick_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
 def prepare_cpu(threads: int | None = None) -> None:
     """Settings that any training on a CPU wants.
 
-    Denormal numbers are flushed to zero (4× on fresh T5 weights), and freed memory is kept for the next step, where the
-    C library can be told so: giving pages back and faulting them in again costs a quarter of a step.
+    Denormal numbers are flushed to zero (fresh T5 weights make many), and freed memory is kept for the next step, where the
+    C library can be told so: giving pages back and faulting them in again takes a good part of a step.
     """
     import torch
 
