@@ -75,8 +75,8 @@ def pick_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
 def prepare_cpu(threads: int | None = None) -> None:
     """Settings that any training on a CPU wants.
 
-    Denormal numbers are flushed to zero (fresh T5 weights make many), and freed memory is kept for the next step, where the
-    C library can be told so: giving pages back and faulting them in again takes a good part of a step.
+    Denormal numbers are flushed to zero (fresh T5 weights make many), and freed memory is kept for the next step, where
+    the C library can be told so: giving pages back and faulting them in again takes a good part of a step.
     """
     import torch
 
