@@ -116,6 +116,10 @@ class TestReport:
             "report", toy.out, "--format", "latex"
         ).stdout
 
+    def test_json_is_that_of_the_run(self, toy: Folder) -> None:
+        ran = _run(toy, "--seeds", "2", "--json")
+        assert _retgen("report", toy.out, "--json").stdout == ran.stdout
+
     def test_differences_follow(self, toy: Folder) -> None:
         _run(toy)
         assert "Differences from BM25" in _retgen("report", toy.out, "--differences").stdout
@@ -126,6 +130,7 @@ class TestReport:
             (["--format", "docx"], "no table format is called 'docx'"),
             (["--out", "table.docx"], "no table format is called '.docx'"),
             (["--baseline", "bm52"], "Did you mean 'bm25'"),
+            (["--json", "--format", "csv"], "prints rows, not a table"),
         ],
     )
     def test_wrong_usage_is_exit_status_2(self, toy: Folder, options: list[str], says: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retgen.cli.run import write_rows
 from retgen.cli.running import messages
 from retgen.errors import UsageError
 
@@ -29,6 +30,7 @@ def report(
     differences: Annotated[
         bool, typer.Option("--differences", help="Also show differences from the baseline with their intervals.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row on standard output.")] = False,
 ) -> None:
     """Show a recipe's table: means and deviations over seeds, tests against the baseline.
 
@@ -40,10 +42,20 @@ def report(
 
       retgen report seed0/ seed1/ seed2/ --out table.tex
     """
+    if as_json and (form is not None or out is not None or differences):
+        raise UsageError(
+            "--json prints rows, not a table",
+            where="--json",
+            mend="Leave out --format, --out and --differences, or use --format json for the whole table as one object",
+        )
     from retgen.recipes import load_results, make_report
 
     chosen = chosen_format(form, out)
-    made = make_report(load_results(*folders), baseline=baseline)
+    merged = load_results(*folders)
+    made = make_report(merged, baseline=baseline)
+    if as_json:
+        write_rows(merged, made)
+        return
     text = made.render(chosen)
     if differences and chosen != "json":
         if not made.comparisons:
