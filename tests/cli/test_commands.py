@@ -21,7 +21,10 @@ from retgen.corpus import Corpus
 from retgen.index import Index
 from retgen.types import Document
 
-COMMANDS = ["index", "search", "ask", "eval", "verify"]
+COMMANDS = [
+    *("index", "search", "ask", "eval", "verify", "demo", "pseudo-queries", "run", "report", "curves"),
+    "train unigen",
+]
 
 
 def run(*arguments: str | Path) -> Result:
@@ -303,7 +306,7 @@ def test_bad_files_of_eval(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_teaches(command: str) -> None:
-    result = run(command, "--help")
+    result = run(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"retgen {command}" in result.stdout.split("Example", 1)[1]
 

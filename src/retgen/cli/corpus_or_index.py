@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retgen.cli.running import note_skipped
+from retgen.cli.running import skipping
 
 if TYPE_CHECKING:
     from retgen.corpus import Corpus
@@ -40,10 +40,8 @@ def corpus_and_bm25(path: str, *, skip_bad: bool) -> tuple[Corpus, Retriever]:
         index = Index.open(path)
         return index.corpus, index.retriever("bm25")
     from retgen.corpus import Corpus
-    from retgen.formats import Skipped
     from retgen.lexical import BM25
 
-    skipped = Skipped() if skip_bad else None
-    corpus = Corpus.from_documents(documents_of(path, skipped))
-    note_skipped(skipped)
+    with skipping(skip_bad) as skipped:
+        corpus = Corpus.from_documents(documents_of(path, skipped))
     return corpus, BM25.build(corpus)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from retgen.cli.running import results, write_json
+from retgen.cli.running import counted, results, skipping, write_json
 from retgen.errors import FormatError, RecordError, UsageError
 
 _RETRIEVAL_DEFAULT = ("nDCG@10", "RR@10", "R@100")
@@ -41,6 +41,9 @@ def evaluate(
             help="Questions with accepted answers (and relevant documents): SQuAD, DPR, JSONL.", metavar="FILE"
         ),
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad lines of RUN, --qrels and --gold out, and say which.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per measure on standard output.")
     ] = False,
@@ -68,9 +71,9 @@ def evaluate(
         raise UsageError(f"the measure {answering[0]!r} needs answers", mend="Give --answers FILE")
     asked_all = not measures
     if run is not None and (retrieval or asked_all):
-        _score_run(run, qrels, gold, retrieval or list(_RETRIEVAL_DEFAULT), as_json)
+        _score_run(run, qrels, gold, retrieval or list(_RETRIEVAL_DEFAULT), skip_bad, as_json)
     if answers is not None and gold is not None and (answering or asked_all):
-        _score_answers(answers, gold, answering or ["EM", "F1"], as_json)
+        _score_answers(answers, gold, answering or ["EM", "F1"], skip_bad, as_json)
 
 
 def split_measures(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -125,35 +128,42 @@ def read_answers(path: Path) -> dict[str, str]:
     return found
 
 
-def _score_run(run: Path, qrels: str | None, gold: str | None, measures: Sequence[str], as_json: bool) -> None:
+def _score_run(
+    run: Path, qrels: str | None, gold: str | None, measures: Sequence[str], skip_bad: bool, as_json: bool
+) -> None:
     from retgen.evaluate import evaluate_run
     from retgen.formats import read_qrels, read_run, read_triplets
 
-    if qrels is not None:
-        judged: Mapping[str, Mapping[str, int]] = read_qrels(qrels)
-    else:
-        judged = {item.query.id: dict.fromkeys(item.doc_ids, 1) for item in read_triplets(str(gold))}
-    scored = evaluate_run(read_run(run), judged, measures)
+    judged: Mapping[str, Mapping[str, int]]
+    with skipping(skip_bad) as skipped:
+        if qrels is not None:
+            judged = read_qrels(qrels, skipped=skipped)
+        else:
+            triplets = read_triplets(str(gold), skipped=skipped)
+            judged = {item.query.id: dict.fromkeys(item.doc_ids, 1) for item in triplets}
+        ranked = read_run(run, skipped=skipped)
+    scored = evaluate_run(ranked, judged, measures)
     _print(scored.means, scored.num_queries, as_json)
     if scored.without_hits or scored.unjudged:
         typer.echo(
-            f"{scored.without_hits} judged queries without a hit count 0; "
-            f"{scored.unjudged} queries of the run have no judgements and are left out",
+            f"judged queries without a hit, which count 0: {scored.without_hits}; "
+            f"queries of the run without judgements, left out: {scored.unjudged}",
             err=True,
         )
 
 
-def _score_answers(answers: Path, gold: str, measures: Sequence[str], as_json: bool) -> None:
+def _score_answers(answers: Path, gold: str, measures: Sequence[str], skip_bad: bool, as_json: bool) -> None:
     from retgen.evaluate import evaluate_answers
     from retgen.formats import read_triplets
 
-    accepted = {item.query.id: item.answers for item in read_triplets(gold)}
+    with skipping(skip_bad) as skipped:
+        accepted = {item.query.id: item.answers for item in read_triplets(gold, skipped=skipped)}
     scored = evaluate_answers(read_answers(answers), accepted, measures)
     _print(scored.means, scored.num_questions, as_json)
     if scored.missing or scored.unjudged:
         typer.echo(
-            f"{scored.missing} questions without an answer count 0; "
-            f"{scored.unjudged} answers to other questions are left out",
+            f"questions without an answer, which count 0: {scored.missing}; "
+            f"answers to other questions, left out: {scored.unjudged}",
             err=True,
         )
 
@@ -163,4 +173,4 @@ def _print(means: Mapping[str, float], queries: int, as_json: bool) -> None:
         if as_json:
             write_json({"measure": name, "value": value, "queries": queries})
         else:
-            results().print(f"{name:<12} {value:.4f}   ({queries} queries)", markup=False)
+            results().print(f"{name:<12} {value:.4f}   ({counted(queries, 'query', 'queries')})", markup=False)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from retgen.cli.running import note_skipped, progress_bars, results, write_json
+from retgen.cli.running import progress_bars, results, skipping, write_json
 from retgen.errors import UsageError
 
 
@@ -56,12 +56,11 @@ def index(
         raise UsageError("--chunk-overlap needs --chunk-words")
     weights = parse_fields(fields)
 
-    from retgen.formats import Skipped, read_corpus
+    from retgen.formats import read_corpus
     from retgen.index import Index
 
-    skipped = Skipped() if skip_bad else None
     start = time.perf_counter()
-    with progress_bars() as step:
+    with skipping(skip_bad) as skipped, progress_bars() as step:
         made = Index.build(
             read_corpus(corpus, skipped=skipped),
             out,
@@ -75,7 +74,6 @@ def index(
             progress=step,
         )
     seconds = time.perf_counter() - start
-    note_skipped(skipped)
     unit = "chunks" if made.corpus.chunked else "documents"
     if as_json:
         write_json(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retgen.cli.corpus_or_index import documents_of
-from retgen.cli.running import note_skipped, progress_bars, results, write_json
+from retgen.cli.running import counted, progress_bars, results, skipping, write_json
 from retgen.errors import RetgenError, UsageError
 
 if TYPE_CHECKING:
@@ -50,13 +50,11 @@ def pseudo_queries(
         )
 
     from retgen.connect import pseudo_questions
-    from retgen.formats import Skipped
     from retgen.formats.jsonl import write_triplets
 
-    skipped = Skipped() if skip_bad else None
     counts = {"documents": 0, "asked": 0, "questions": 0}
 
-    def counted(documents: Iterable[Document]) -> Iterator[Triplet]:
+    def asked(documents: Iterable[Document]) -> Iterator[Triplet]:
         with progress_bars() as step:
             show = step("pseudo queries")
             for document in documents:
@@ -69,12 +67,13 @@ def pseudo_queries(
         if not counts["documents"]:
             raise RetgenError("there are no documents to ask about", where=corpus, mend="Check the input")
 
-    write_triplets(out, counted(documents_of(corpus, skipped)))
-    note_skipped(skipped)
+    with skipping(skip_bad) as skipped:
+        write_triplets(out, asked(documents_of(corpus, skipped)))
     if as_json:
         write_json({"out": str(out), "generator": generator, "seed": seed, **counts})
         return
     results().print(
-        f"{out}: {counts['questions']} questions about {counts['asked']} of {counts['documents']} documents",
+        f"{out}: {counted(counts['questions'], 'question', 'questions')} "
+        f"about {counts['asked']} of {counted(counts['documents'], 'document', 'documents')}",
         markup=False,
     )

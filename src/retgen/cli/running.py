@@ -49,7 +49,7 @@ def messages() -> Console:
     """The console on standard error: progress, logs, notes."""
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(stderr=True, soft_wrap=not sys.stderr.isatty())
 
 
 def results() -> Console:
@@ -64,10 +64,25 @@ def write_json(value: Mapping[str, object]) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
-def note_skipped(skipped: Skipped | None) -> None:
-    """Say what ``--skip-bad`` left out."""
-    if skipped:
-        typer.echo(str(skipped), err=True)
+@contextlib.contextmanager
+def skipping(skip_bad: bool) -> Iterator[Skipped | None]:
+    """What readers take as ``skipped``. What was left out is said at the end, also where that left too little."""
+    if not skip_bad:
+        yield None
+        return
+    from retgen.formats import Skipped
+
+    skipped = Skipped()
+    try:
+        yield skipped
+    finally:
+        if skipped:
+            typer.echo(str(skipped), err=True)
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """A number with its noun: ``1 query``, ``2 queries``."""
+    return f"{number} {one if number == 1 else many}"
 
 
 def set_up_logging(verbose: bool) -> None:

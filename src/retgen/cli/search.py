@@ -17,8 +17,8 @@ from retgen.cli.passages import (
     snippet,
     title_of,
 )
-from retgen.cli.running import messages, note_skipped, results, write_json
-from retgen.errors import UsageError
+from retgen.cli.running import counted, messages, results, skipping, write_json
+from retgen.errors import RetgenError, UsageError
 
 if TYPE_CHECKING:
     from retgen.index import Index
@@ -68,16 +68,17 @@ def search(
     if (query is None) == (queries is None):
         raise UsageError("give a question, or a file of them with --queries", mend="One of the two, not both")
 
-    from retgen.formats import Skipped, read_queries, write_run
+    from retgen.formats import read_queries, write_run
     from retgen.index import Index
     from retgen.types import Query
 
     depth = k or (100 if out is not None else 10)
     keep = parse_filters(filters or [])
     opened = Index.open(index)
-    skipped = Skipped() if skip_bad else None
-    asked = [Query("q1", query)] if query is not None else list(read_queries(str(queries), skipped=skipped))
-    note_skipped(skipped)
+    with skipping(skip_bad) as skipped:
+        asked = [Query("q1", query)] if query is not None else list(read_queries(str(queries), skipped=skipped))
+    if not asked:
+        raise RetgenError("there are no queries to search for", where=queries, mend="Check the file")
     if model is not None:
         from retgen.cli.ask_unigen import open_model
 
@@ -88,7 +89,8 @@ def search(
     run = opened.corpus.aggregate(passages).top(depth)
     if out is not None:
         write_run(out, run, tag=with_)
-        messages().print(f"{out}: {len(run)} queries, up to {depth} documents each", markup=False, highlight=False)
+        found = f"{counted(len(run), 'query', 'queries')}, up to {counted(depth, 'document', 'documents')} each"
+        messages().print(f"{out}: {found}", markup=False, highlight=False)
     if as_json or out is None:
         _show(opened, asked, run, passages, with_ if explain else None, as_json)
 

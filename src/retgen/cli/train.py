@@ -13,7 +13,7 @@ import typer
 
 from retgen.cli.corpus_or_index import corpus_and_bm25, is_index
 from retgen.cli.recipe_progress import duration
-from retgen.cli.running import CommandGroup, messages, note_skipped, results, write_json
+from retgen.cli.running import CommandGroup, messages, results, skipping, write_json
 from retgen.cli.training_progress import quiet_transformers, training_progress
 from retgen.errors import MissingExtraError, UsageError
 
@@ -191,12 +191,10 @@ class _OnlyLookedError(Exception):
 def _triplets(questions: str | None, skip_bad: bool) -> list[Triplet] | None:
     if questions is None:
         return None
-    from retgen.formats import Skipped, read_triplets
+    from retgen.formats import read_triplets
 
-    skipped = Skipped() if skip_bad else None
-    triplets = list(read_triplets(questions, skipped=skipped))
-    note_skipped(skipped)
-    return triplets
+    with skipping(skip_bad) as skipped:
+        return list(read_triplets(questions, skipped=skipped))
 
 
 def _introduce(
