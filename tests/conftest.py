@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and every process they start with them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _CANDIDATES = (
     Path(os.environ["RETGEN_SHARED_DATA"]) if "RETGEN_SHARED_DATA" in os.environ else None,
@@ -23,3 +29,11 @@ def shared_data() -> Path:
         if candidate is not None and candidate.is_dir():
             return candidate
     pytest.skip("the real collections are not beside this checkout (../shared/data; or set RETGEN_SHARED_DATA)")
+
+
+@pytest.fixture(autouse=True)
+def ordinary_arithmetic() -> Iterator[None]:
+    """Training flushes denormal numbers to zero for the whole process; the next test gets them back."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
