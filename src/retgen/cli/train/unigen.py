@@ -1,4 +1,4 @@
-"""``retgen train``: fit a model to a collection. Each model family is a command of its own."""
+"""``retgen train unigen``: a UniGen for a collection, with or without labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from retgen.cli.corpus_or_index import corpus_and_bm25, is_index
 from retgen.cli.recipe_progress import duration
-from retgen.cli.running import CommandGroup, messages, results, skipping, write_json
+from retgen.cli.running import messages, results, skipping, write_json
 from retgen.cli.training_progress import quiet_transformers, training_progress
 from retgen.errors import MissingExtraError, UsageError
 
@@ -27,21 +27,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
-app = typer.Typer(
-    name="train",
-    help="Fit a model to a collection.",
-    cls=CommandGroup,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-)
 
-
-@app.callback()
-def _train() -> None:
-    """Fit a model to a collection. Without labels too."""
-
-
-@app.command("unigen")
 def unigen(
     corpus: Annotated[
         str,
