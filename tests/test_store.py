@@ -246,6 +246,19 @@ def test_another_kind_is_refused_by_name(tmp_path: Path) -> None:
         store.open_folder(make(tmp_path / "note"), kind="corpus")
 
 
+@pytest.mark.parametrize(("kind", "said"), [("index", "an index"), ("unigen", "a unigen"), ("bm25", "a bm25")])
+def test_kinds_have_their_article(tmp_path: Path, kind: str, said: str) -> None:
+    with store.create(tmp_path / "folder", kind=kind) as staging:
+        (staging / "x").write_text("x")
+    with pytest.raises(ArtefactError, match=f"holds {said}, not a note"):
+        store.open_folder(tmp_path / "folder", kind="note")
+    with (
+        pytest.raises(ArtefactError, match=f"{said} stands there already"),
+        store.create(tmp_path / "folder", kind=kind),
+    ):
+        pass
+
+
 def test_a_newer_format_is_refused_with_the_way_to_update(tmp_path: Path) -> None:
     note = make(tmp_path / "note")
     body = json.loads((note / "manifest.json").read_text())

@@ -198,7 +198,7 @@ class TestTrouble:
     def test_folders_that_are_no_model(self, home: Path, trained: dict[str, Any]) -> None:
         failure(1, "no such folder", "ask", home / "index", "Who?", "--model", home / "nowhere")
         failure(1, "retgen did not make it", "ask", home / "index", "Who?", "--model", home / "docs")
-        failure(1, "holds a index, not a unigen", "ask", home / "index", "Who?", "--model", home / "index")
+        failure(1, "holds an index, not a unigen", "ask", home / "index", "Who?", "--model", home / "index")
 
     def test_a_truncated_model(self, home: Path, trained: dict[str, Any], tmp_path: Path) -> None:
         shutil.copytree(home / "model", tmp_path / "torn")
@@ -210,13 +210,13 @@ class TestTrouble:
         ("status", "said", "arguments"),
         [
             (1, "nothing that can be read as a corpus", ["EMPTY", "--out", "NEW"]),
-            (1, "holds a corpus, not a index", ["PART", "--out", "NEW"]),
+            (1, "holds a corpus, not an index", ["PART", "--out", "NEW"]),
             (2, "unknown preset 'huge'", ["INDEX", "--out", "NEW", "--source", "scratch:huge"]),
             (1, "no/such/checkpoint", ["INDEX", "--out", "NEW", "--source", "no/such/checkpoint"]),
             (2, "unknown answer_strategy 'magic'", ["INDEX", "--out", "NEW", "--answer-strategy", "magic"]),
             (2, "--docids", ["INDEX", "--out", "NEW", "--docids", "isbn"]),
             (2, "--steps", ["INDEX", "--out", "NEW", "--steps", "0"]),
-            (1, "a index stands there", ["INDEX", "--out", "INDEX"]),
+            (1, "an index stands there", ["INDEX", "--out", "INDEX"]),
             (1, "did not make", ["INDEX", "--out", "DOCS"]),
             (1, "no such file", ["INDEX", "--out", "NEW", "--questions", "NEW"]),
             (1, "'d-7', which the collection does not have", ["INDEX", "--out", "NEW", "--questions", "FOREIGN"]),

@@ -65,6 +65,15 @@ def test_what_is_not_known_is_refused_with_the_list_of_what_is(tmp_path: Path, d
         read_queries(path)
 
 
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "queries.tsv"
+    path.write_bytes(data)
+    for read in (read_queries, read_triplets):
+        with pytest.raises(FormatError, match="this file is empty"):
+            read(path)
+
+
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     for read in (read_corpus, read_queries, read_triplets, read_qrels):
         for path in (tmp_path / "nowhere", "a\0b", "x" * 5000):

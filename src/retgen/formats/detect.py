@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
@@ -46,22 +47,22 @@ def corpus_format(path: str | Path, wanted: str | None = None) -> Format:
         FormatError: there is no such path, or nothing known is in it.
         UsageError: ``wanted`` is no format.
     """
-    if wanted is not None or str(path).startswith(ir_datasets.PREFIX):
-        return _named(path, wanted)
-    source = existing(path)
-    if source.is_dir():
-        if any((source / name).is_file() for name in ("corpus.jsonl", "corpus.jsonl.gz")):
-            return Format.BEIR
+
+    def of_folder(source: Path) -> Format:
         if folder.has_documents(source):
             return Format.FOLDER
         raise FormatError("this folder holds nothing that can be read as a corpus", where=source, mend=ACCEPTED)
-    suffix = _suffix(source)
-    if suffix in folder.SUFFIXES:
-        return Format.FOLDER
-    head = peek(source)
-    if suffix in (".tsv", ".csv"):
-        return Format.DPR_PASSAGES
-    return _json_format(source, head, ACCEPTED)
+
+    def of_file(source: Path) -> Format:
+        suffix = _suffix(source)
+        if suffix in folder.SUFFIXES:
+            return Format.FOLDER
+        head = peek(source)
+        if suffix in (".tsv", ".csv"):
+            return Format.DPR_PASSAGES
+        return _json_format(source, head, ACCEPTED)
+
+    return _told(path, wanted, "corpus.jsonl", of_folder, of_file)
 
 
 def question_format(path: str | Path, wanted: str | None = None) -> Format:
@@ -71,26 +72,50 @@ def question_format(path: str | Path, wanted: str | None = None) -> Format:
         FormatError: there is no such path, or nothing known is in it.
         UsageError: ``wanted`` is no format.
     """
-    if wanted is not None or str(path).startswith(ir_datasets.PREFIX):
-        return _named(path, wanted)
-    source = existing(path)
-    if source.is_dir():
-        if any((source / name).is_file() for name in ("queries.jsonl", "queries.jsonl.gz")):
-            return Format.BEIR
+
+    def of_folder(source: Path) -> Format:
         raise FormatError("this folder has no queries.jsonl", where=source, mend=ACCEPTED_QUESTIONS)
-    head = peek(source)
-    if head.lstrip()[:1] not in ("{", "["):
-        if "\t" in head.split("\n", 1)[0]:
+
+    def of_file(source: Path) -> Format:
+        head = peek(source)
+        if head.lstrip()[:1] not in ("", "{", "[") and "\t" in head.split("\n", 1)[0]:
             return Format.QUERY_TABLE
-        raise FormatError("the format of this file is not known", where=source, mend=ACCEPTED_QUESTIONS)
-    return _json_format(source, head, ACCEPTED_QUESTIONS)
+        return _json_format(source, head, ACCEPTED_QUESTIONS)
+
+    return _told(path, wanted, "queries.jsonl", of_folder, of_file)
 
 
-def _named(path: str | Path, wanted: str | None) -> Format:
+def _told(
+    path: str | Path,
+    wanted: str | None,
+    of_beir: str,
+    of_folder: Callable[[Path], Format],
+    of_file: Callable[[Path], Format],
+) -> Format:
+    """The format that is wanted, else the one that the path's content tells.
+
+    Args:
+        path: what is to be read.
+        wanted: a format's name, or None.
+        of_beir: the file that makes a folder one of BEIR.
+        of_folder: tells any other folder.
+        of_file: tells a file.
+    """
     if str(path).startswith(ir_datasets.PREFIX):
         return Format.IR_DATASETS
+    if wanted is not None:
+        return _named(path, wanted)
+    source = existing(path)
+    if not source.is_dir():
+        return of_file(source)
+    if any((source / name).is_file() for name in (of_beir, f"{of_beir}.gz")):
+        return Format.BEIR
+    return of_folder(source)
+
+
+def _named(path: str | Path, wanted: str) -> Format:
     try:
-        found = Format(str(wanted))
+        found = Format(wanted)
     except ValueError:
         raise UsageError(
             f"there is no format {wanted!r}", where="format", mend=f"Choose one of: {', '.join(Format)}"

@@ -58,7 +58,7 @@ def load_saved(path: str | Path) -> tuple[UniGenForRetrievalAndAnswering, PreTra
         raise FormatError(
             f"this is a model of type {kind!r}, not a saved UniGen model",
             where=path,
-            mend="Give a folder that retgen train unigen wrote; to begin from this model, give it as its --model",
+            mend="Give a folder that retgen train unigen wrote; to begin from this model, give it as its --source",
         )
     torn = "Save the model again, or copy its folder again"
     try:

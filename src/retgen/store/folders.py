@@ -99,9 +99,9 @@ def open_folder(path: str | Path, *, kind: str, verify: bool = False) -> Manifes
                 manifest = read_manifest(target)
                 if manifest.kind != kind:
                     raise ArtefactError(
-                        f"this folder holds a {manifest.kind}, not a {kind}",
+                        f"this folder holds {_one(manifest.kind)}, not {_one(kind)}",
                         where=target,
-                        mend=f"Give the path of a {kind}",
+                        mend=f"Give the path of {_one(kind)}",
                     )
                 check_files(manifest, contents=verify)
             except ArtefactError:
@@ -174,9 +174,14 @@ def _check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
         ) from error
     if found != kind:
         raise ArtefactError(
-            f"a {found} stands there, and a {kind} shall be made", where=target, mend="Choose another path"
+            f"{_one(found)} stands there, and {_one(kind)} shall be made", where=target, mend="Choose another path"
         )
     if not overwrite:
         raise ArtefactError(
-            f"a {kind} stands there already", where=target, mend="Choose another path, or ask to overwrite it"
+            f"{_one(kind)} stands there already", where=target, mend="Choose another path, or ask to overwrite it"
         )
+
+
+def _one(kind: str) -> str:
+    """A kind with its article. That of "unigen" is by sound: you-nee."""
+    return f"{'an' if kind[:1].lower() in set('aeio') else 'a'} {kind}"
