@@ -81,7 +81,7 @@ class TestOverSeeds:
     def test_another_baseline(self, numbers: Folder) -> None:
         _run(numbers, 0, 1)
         report = make_report(load_results(numbers.out), baseline="high")
-        assert report.baseline == "high"
+        assert set(report.against.values()) == {"high"}
         lines = {line.name: line for line in report.table.lines if hasattr(line, "marks")}
         assert lines["Low"].marks["R@1"] == "‡"
         with pytest.raises(UsageError, match=r"unknown row 'hihg'\. Did you mean 'high'"):
@@ -296,7 +296,7 @@ class TestTable:
         report = _run(numbers, 0, 1)
         content = json.loads(report.render("json"))
         assert Table.from_json(report.render("json")).to_markdown() == report.render("md")
-        assert content["baseline"] == "low"
+        assert set(content["against"].values()) == {"low"}
         assert content["comparisons"]["R@1"]["high"]["p_adjusted"] < 0.05
         assert content["rows"]["high"]["seeds"] == [0, 1]
 

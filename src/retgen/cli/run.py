@@ -98,7 +98,7 @@ def write_rows(results: Results, report: Report) -> None:
                 "values": dict(row.values),
                 "std": dict(row.std),
                 "intervals": {key: [found.low, found.high] for key, found in row.intervals.items()},
-                "against": report.baseline,
+                "against": report.against.get(name),
                 "p": {key: rows[name].p_adjusted for key, rows in report.comparisons.items() if name in rows},
             }
         )

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from retgen.errors import UsageError
+from retgen.recipes.expanding import EACH, expand
 from retgen.recipes.spec import SCALES, Recipe
 from retgen.recipes.yaml_source import Place, YamlSource, unknown_name
 
@@ -43,7 +44,8 @@ def load_recipe(source: str | Path, *, scale: str = "local") -> Recipe:
     if scale not in SCALES:
         raise unknown_name("scale", scale, SCALES, where="--scale")
     yaml = YamlSource.read(_path(source))
-    blocks = yaml.content.get("scales") or {}
+    content = expand(yaml)
+    blocks = content.get("scales") or {}
     if not isinstance(blocks, dict) or not all(isinstance(block, dict | None) for block in blocks.values()):
         raise UsageError("scales must map a scale to its overrides", where=yaml.where(["scales"]))
     for name in blocks:
@@ -53,7 +55,7 @@ def load_recipe(source: str | Path, *, scale: str = "local") -> Recipe:
         raise UsageError(
             f"this recipe has no scale {scale!r}", where=yaml.path, mend=f"It has: {', '.join({'local': 0, **blocks})}"
         )
-    recipes = {name: _at_scale(yaml, name, blocks.get(name) or {}) for name in {"local": 0, **blocks}}
+    recipes = {name: _at_scale(yaml, content, name, blocks.get(name) or {}) for name in {"local": 0, **blocks}}
     return recipes[scale]
 
 
@@ -69,8 +71,8 @@ def _path(source: str | Path) -> Path:
     raise unknown_name("recipe", str(source), known)
 
 
-def _at_scale(yaml: YamlSource, scale: str, block: Mapping[str, Any]) -> Recipe:
-    base = {key: value for key, value in yaml.content.items() if key != "scales"}
+def _at_scale(yaml: YamlSource, content: Mapping[str, Any], scale: str, block: Mapping[str, Any]) -> Recipe:
+    base = {key: value for key, value in content.items() if key != "scales"}
     for key in block:
         if key in _FIXED:
             raise UsageError(f"a scale cannot override {key!r}", where=yaml.where(["scales", scale, key]))
@@ -136,8 +138,7 @@ def _check_names(recipe: Recipe) -> None:
             raise unknown_name(
                 "kind of this recipe's stages", kind, sorted(kinds), where=recipe.where("defaults", kind)
             )
-    if recipe.baseline is not None and recipe.baseline not in recipe.rows:
-        raise unknown_name("row", recipe.baseline, recipe.rows, where=recipe.where("baseline"))
+    _check_baselines(recipe)
     handles = {handle for name, stage in recipe.stages.items() for handle in (name, stage.kind, *stage.tags)}
     seen: set[str] = set()
     for number, column in enumerate(recipe.columns):
@@ -151,6 +152,22 @@ def _check_names(recipe: Recipe) -> None:
                 )
     if len(set(recipe.seeds)) != len(recipe.seeds):
         raise UsageError("a seed stands twice", where=recipe.where("seeds"))
+
+
+def _check_baselines(recipe: Recipe) -> None:
+    if isinstance(recipe.baseline, str):
+        if recipe.baseline not in recipe.rows:
+            raise unknown_name("row", recipe.baseline, recipe.rows, where=recipe.where("baseline"))
+        return
+    sections = list(dict.fromkeys(row.section for row in recipe.rows.values()))
+    for section, row in (recipe.baseline or {}).items():
+        place = recipe.where("baseline", section)
+        if section not in sections:
+            raise unknown_name("section", section, sections, where=place)
+        if row not in recipe.rows:
+            raise unknown_name("row", row, recipe.rows, where=place)
+        if recipe.rows[row].section != section:
+            raise UsageError(f"the row {row!r} does not stand in the section {section!r}", where=place)
 
 
 def _check_circles(recipe: Recipe) -> None:
@@ -186,7 +203,7 @@ def _keys_at(place: Place) -> list[str]:
     found: Any = Recipe
     for part in place:
         found = _bare(found.model_fields[str(part)].annotation if _is_model(found) else typing.get_args(found)[-1])
-    return [*found.model_fields, *(["scales"] if found is Recipe else [])]
+    return [*found.model_fields, *(["scales", EACH] if found is Recipe else [])]
 
 
 def _bare(annotation: Any) -> Any:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Literal
 
-from retgen.errors import MismatchError, UsageError
-from retgen.evaluate import Comparison, Interval, bleu1, bootstrap_corpus, bootstrap_mean, compare, compare_corpus
-from retgen.evaluate.bootstrap import CorpusMeasure
+from retgen.errors import UsageError
+from retgen.evaluate import Comparison, Interval, bootstrap_corpus, bootstrap_mean
 from retgen.evaluate.pairing import mean_over_seeds, stacked
 from retgen.evaluate.table import Table
 from retgen.evaluate.table_parts import Column, Row, Value
+from retgen.recipes.comparing import CORPUS_MEASURES, baselines, compared
 from retgen.recipes.results import Results, RowResult
-from retgen.recipes.yaml_source import unknown_name
 
 Format = Literal["md", "latex", "csv", "html", "json"]
-
-CORPUS_MEASURES: Mapping[str, CorpusMeasure] = {"BLEU-1": bleu1}
-"""Measures that have no value per question: from summed statistics to the value."""
 
 BETTER, WORSE = "†", "‡"
 _SYMBOLS = "*§¶‖"
@@ -54,39 +50,34 @@ class Report:
     Args:
         table: rows and columns as the recipe asks, published numbers below ours.
         rows: name → system over its seeds, in the table's order.
-        comparisons: column → row → that row against the baseline; empty without a baseline.
-        baseline: the row the others were tested against, or None.
+        comparisons: column → row → that row against its baseline; empty without a baseline.
+        against: row → the row that it is tested against.
+        sections: row → the section that it stands in.
     """
 
     table: Table
     rows: Mapping[str, MergedRow]
     comparisons: Mapping[str, Mapping[str, Comparison]]
-    baseline: str | None
+    against: Mapping[str, str]
+    sections: Mapping[str, str]
 
     def differences(self) -> Table:
-        """Differences from the baseline with their intervals and corrected p-values, one line per row and column."""
-        labels = {name: row.label for name, row in self.rows.items()}
-        against = labels.get(self.baseline or "", "no baseline")
+        """Differences from the baselines with their intervals and corrected p-values, one line per row and column."""
         columns = ["measure", "difference", "low", "high", "p", "questions"]
+        baseline = _baseline_label(self.rows, self.against) or "no baseline"
         table = Table(
             [Column(name, decimals=4 if name == "p" else 3, best=None) for name in columns],
-            caption=f"Differences from {against}, with 95 % bootstrap intervals over questions; p after Holm",
+            caption=f"Differences from {baseline}, with 95 % bootstrap intervals over questions; p after Holm",
         )
-        for measure, rows in self.comparisons.items():
-            for name, found in rows.items():
-                table.add_row(
-                    Row(
-                        labels[name],
-                        {
-                            "measure": measure,
-                            "difference": found.difference,
-                            "low": found.interval.low,
-                            "high": found.interval.high,
-                            "p": found.p_adjusted,
-                            "questions": found.num_questions,
-                        },
-                    )
-                )
+        # Where baselines are by section, the differences are too.
+        sections = self.sections if len(set(self.against.values())) > 1 else {}
+        for section in dict.fromkeys(sections.get(name, "") for name in self.rows):
+            if section:
+                table.add_section(section)
+            for measure, rows in self.comparisons.items():
+                for name, found in rows.items():
+                    if sections.get(name, "") == section:
+                        table.add_row(_difference(self.rows[name].label, measure, found))
         return table
 
     def render(self, form: Format) -> str:
@@ -100,7 +91,7 @@ class Report:
     def to_json(self) -> str:
         """The table's JSON (`Table.from_json` reads it), with seeds, intervals and tests."""
         content = json.loads(self.table.to_json())
-        content["baseline"] = self.baseline
+        content["against"] = dict(self.against)
         content["rows"] = {name: asdict(row) for name, row in self.rows.items()}
         content["comparisons"] = {
             measure: {name: asdict(found) for name, found in rows.items()} for measure, rows in self.comparisons.items()
@@ -128,8 +119,7 @@ def make_report(
         MismatchError: two rows were scored on different questions.
     """
     definition = results.definition
-    if baseline is not None and baseline not in definition.rows:
-        raise unknown_name("row", baseline, definition.rows, where="--baseline")
+    against = baselines(definition, baseline)
     systems = {name: found for name in definition.rows if (found := results.of(name))}
     if not systems:
         raise UsageError(
@@ -140,14 +130,31 @@ def make_report(
         name: _merged(name, definition.rows[name].label or name, runs, columns, resamples)
         for name, runs in systems.items()
     }
-    against = baseline or definition.baseline
-    comparisons: dict[str, dict[str, Comparison]] = {}
-    if against in systems:
-        for key in columns:
-            if tested := _compared(systems, against, key, resamples):
-                comparisons[key] = tested
-    table = _table(results, merged, comparisons, against if against in systems else None, level)
-    return Report(table, merged, comparisons, against if against in systems else None)
+    against = {name: row for name, row in against.items() if name in systems and row in systems}
+    comparisons = compared(systems, against, columns, resamples)
+    table = _table(results, merged, comparisons, against, level)
+    sections = {name: definition.rows[name].section for name in merged}
+    return Report(table, merged, comparisons, against, sections)
+
+
+def _difference(label: str, measure: str, found: Comparison) -> Row:
+    values: dict[str, Value] = {
+        "measure": measure,
+        "difference": found.difference,
+        "low": found.interval.low,
+        "high": found.interval.high,
+        "p": found.p_adjusted,
+        "questions": found.num_questions,
+    }
+    return Row(label, values)
+
+
+def _baseline_label(rows: Mapping[str, MergedRow], against: Mapping[str, str]) -> str:
+    """What the rows are tested against, in words; nothing where they are not tested."""
+    labels = list(dict.fromkeys(rows[row].label for row in against.values()))
+    if len(labels) == 1 and len(set(against.values())) > 1:
+        return f"the section's {labels[0]}"
+    return " or ".join(labels)
 
 
 def _render(table: Table, form: Format) -> str:
@@ -184,49 +191,11 @@ def _merged(name: str, label: str, runs: list[RowResult], columns: list[str], re
     return MergedRow(name, label, seeds, values, std, intervals)
 
 
-def _compared(systems: Mapping[str, list[RowResult]], baseline: str, key: str, resamples: int) -> dict[str, Comparison]:
-    values = {
-        name: [run.report.per_question[key] for run in runs]
-        for name, runs in systems.items()
-        if all(key in run.report.per_question for run in runs)
-    }
-    statistics = {
-        name: [run.report.statistics[key] for run in runs]
-        for name, runs in systems.items()
-        if key in CORPUS_MEASURES and all(key in run.report.statistics for run in runs)
-    }
-    if baseline in values and len(values) > 1:
-        _check_questions(values, baseline, key)
-        return compare(values, baseline, resamples=resamples)
-    if baseline in statistics and len(statistics) > 1:
-        _check_questions(statistics, baseline, key)
-        # A row that does not depend on the seed stands for every one of them; the test swaps run by run.
-        most = max(map(len, statistics.values()))
-        repeated = {name: runs * (most if len(runs) == 1 else 1) for name, runs in statistics.items()}
-        equal = {name: runs for name, runs in repeated.items() if len(runs) == len(repeated[baseline])}
-        if len(equal) > 1:
-            return compare_corpus(equal, baseline, CORPUS_MEASURES[key], resamples=resamples)
-    return {}
-
-
-def _check_questions(runs: Mapping[str, Sequence[Mapping[str, object]]], baseline: str, key: str) -> None:
-    expected = set(runs[baseline][0])
-    for name, seeds in runs.items():
-        for values in seeds:
-            if set(values) != expected:
-                raise MismatchError(
-                    f"the rows {name!r} and {baseline!r} were scored on different questions "
-                    f"({len(values)} and {len(expected)})",
-                    where=key,
-                    mend="Score all rows on the same questions",
-                )
-
-
 def _table(
     results: Results,
     merged: Mapping[str, MergedRow],
     comparisons: Mapping[str, Mapping[str, Comparison]],
-    baseline: str | None,
+    against: Mapping[str, str],
     level: float,
 ) -> Table:
     definition = results.definition
@@ -258,8 +227,7 @@ def _table(
             label = f"{spec.label or name} (published)"
             table.add_row(Row(label, dict(spec.published), ranked=False))
     used = {mark for line in table.lines if isinstance(line, Row) for mark in line.marks.values()}
-    if baseline is not None:
-        label = definition.rows[baseline].label or baseline
+    if label := _baseline_label(merged, against):
         test = f"than {label}: p < {level:g}, paired over questions on the seeds' mean, Holm-corrected"
         footnotes |= {mark: f"{word} {test}" for mark, word in ((BETTER, "higher"), (WORSE, "lower")) if mark in used}
     if definition.published_source and any(spec.published for spec in definition.rows.values()):

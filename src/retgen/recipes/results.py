@@ -68,7 +68,7 @@ class Definition:
     name: str
     description: str
     scale: str
-    baseline: str | None
+    baseline: str | Mapping[str, str] | None
     columns: tuple[ColumnSpec, ...]
     rows: Mapping[str, RowSpec]
     notes: tuple[str, ...]

@@ -128,7 +128,8 @@ class Recipe(_Strict):
         data: what ``--data`` must hold; none where the recipe brings its own.
         modules: Python modules that register the stages' kinds.
         seeds: training seeds; a number n stands for 0 … n − 1.
-        baseline: the row that the others are tested against.
+        baseline: the row that the others are tested against; or section → row, where the sections are over different
+            questions, and only the rows of a section are tested against its own.
         defaults: kind → arguments of every stage of the kind.
         stages: name → stage.
         rows: name → row, in the table's order.
@@ -142,7 +143,7 @@ class Recipe(_Strict):
     data: DataSpec | None = None
     modules: list[str] = []
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_first_seeds), Field(min_length=1)] = [0]
-    baseline: str | None = None
+    baseline: str | dict[str, str] | None = None
     defaults: dict[str, dict[str, Any]] = {}
     stages: dict[Name, StageSpec] = {}
     rows: Annotated[dict[Name, RowSpec], Field(min_length=1)]
