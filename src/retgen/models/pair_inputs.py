@@ -1,0 +1,94 @@
+"""A query and a passage as a cross-encoder reads them: one sequence of tokens, in which only the passage is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from retgen.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Pair = tuple[str, str]
+"""Query and passage."""
+Row = dict[str, list[int]]
+"""What the tokenizer gives for a pair: ``input_ids``, ``attention_mask`` and, if it makes them, ``token_type_ids``."""
+SHORTEST = 16
+
+
+class PairInputs:
+    """Makes a model's inputs of pairs.
+
+    A pair longer than ``max_length`` loses the end of its passage, never of its query: a query that takes more than its
+    share of the input is cut to it first.
+
+    Args:
+        tokenizer: of the model.
+        max_length: tokens of a pair, special ones included; at least 16.
+        query_share: of these tokens, the most that the query may take.
+
+    Raises:
+        UsageError: ``max_length`` or ``query_share`` is out of range.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, query_share: float = 0.5) -> None:
+        if max_length < SHORTEST:
+            raise UsageError(f"a pair needs at least {SHORTEST} tokens; got max_length={max_length}")
+        if not 0.0 < query_share <= 0.75:
+            raise UsageError(f"the query's share of a pair lies above 0 and at most at 0.75, not at {query_share}")
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.query_share = query_share
+
+    def rows(self, pairs: Sequence[Pair]) -> list[Row]:
+        """The pairs' tokens, unpadded, in their order."""
+        if not pairs:
+            return []
+        cut = {query: self._cut(query) for query in dict.fromkeys(query for query, _ in pairs)}
+        encoded = self.tokenizer(
+            [cut[query] for query, _ in pairs],
+            [passage for _, passage in pairs],
+            truncation="only_second",
+            max_length=self.max_length,
+            padding=False,
+        )
+        names = list(encoded.keys())
+        return [{name: encoded[name][number] for name in names} for number in range(len(pairs))]
+
+    def padded(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Rows as one batch: name → shape (B, longest row)."""
+        width = max(len(row["input_ids"]) for row in rows)
+        fill = {
+            "input_ids": self.tokenizer.pad_token_id,
+            "token_type_ids": self.tokenizer.pad_token_type_id,
+        }
+        left = self.tokenizer.padding_side == "left"
+        batch = {}
+        for name in rows[0]:
+            lines = []
+            for row in rows:
+                padding = [fill.get(name, 0)] * (width - len(row[name]))
+                lines.append([*padding, *row[name]] if left else [*row[name], *padding])
+            batch[name] = torch.tensor(lines, dtype=torch.long)
+        return batch
+
+    def __call__(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
+        """The pairs as one batch."""
+        return self.padded(self.rows(pairs))
+
+    def _cut(self, query: str) -> str:
+        most = int(self.max_length * self.query_share)
+        # A token stands for one byte at the least, so that most queries need not be looked at.
+        if len(query.encode("utf-8", "surrogatepass")) <= most:
+            return query
+        encoded = self.tokenizer(query, add_special_tokens=False, return_offsets_mapping=self.tokenizer.is_fast)
+        ids = encoded["input_ids"]
+        if len(ids) <= most:
+            return query
+        if not self.tokenizer.is_fast:
+            return str(self.tokenizer.decode(ids[:most]))
+        return query[: encoded["offset_mapping"][most - 1][1]]
