@@ -137,16 +137,28 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
         UsageError: another suffix.
     """
     target = Path(path)
-    file_format = _FORMATS.get(target.suffix.lower())
-    if file_format is None:
-        raise UsageError(
-            f"no picture format has the suffix {target.suffix!r}", where=target, mend=f"Use one of {list(_FORMATS)}"
-        )
+    file_format = picture_format(target)
     # Without these, ids are random and the date is written, and no two files are alike.
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with _matplotlib("").rc_context({"svg.hashsalt": "retgen"}), atomic_file(target) as draft:
         figure.savefig(draft, format=file_format, dpi=200, metadata=dates.get(file_format))
     return target
+
+
+def picture_format(path: str | Path) -> str:
+    """The format that a picture's suffix names. To be asked before long work whose end is a picture.
+
+    Raises:
+        UsageError: no format has this suffix.
+        MissingExtraError: matplotlib is not installed.
+    """
+    suffix = Path(path).suffix
+    if suffix.lower() not in _FORMATS:
+        raise UsageError(
+            f"no picture format has the suffix {suffix!r}", where=path, mend=f"Use one of {list(_FORMATS)}"
+        )
+    _matplotlib("")
+    return _FORMATS[suffix.lower()]
 
 
 def _two_axes(retrieval: Curve, answers: Curve, title: str, x_label: str, *, band: bool) -> Figure:
