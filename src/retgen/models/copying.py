@@ -92,10 +92,20 @@ class CopyHead(nn.Module):
 
     def log_gate(self, hidden: Tensor, layout: SourceLayout) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, T) fp32 of copying and of writing; where nothing may be copied, all is written."""
-        gate: Tensor = self.gate(hidden).squeeze(-1).float()
-        something = layout.copyable.any(dim=1, keepdim=True)
-        copying = nn.functional.logsigmoid(gate).masked_fill(~something, -1e9)
-        return copying, nn.functional.logsigmoid(-gate).masked_fill(~something, 0.0)
+        return log_gates(self.gate(hidden), layout.copyable)
+
+
+def log_gates(gate: Tensor, copyable: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (B, T) fp32 of copying and of writing from a gate's logits (B, T, 1).
+
+    Args:
+        gate: positive towards copying.
+        copyable: (B, L) bool; where nothing may be copied, all is written.
+    """
+    logits = gate.squeeze(-1).float()
+    something = copyable.any(dim=1, keepdim=True)
+    copying = nn.functional.logsigmoid(logits).masked_fill(~something, -1e9)
+    return copying, nn.functional.logsigmoid(-logits).masked_fill(~something, 0.0)
 
 
 def in_fp32(device: torch.device) -> torch.autocast:

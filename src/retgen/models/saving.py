@@ -60,16 +60,23 @@ def load_saved(path: str | Path) -> tuple[UniGenForRetrievalAndAnswering, PreTra
             where=path,
             mend="Give a folder that retgen train unigen wrote; to begin from this model, give it as its --source",
         )
+    return whole_model(UniGenForRetrievalAndAnswering, path), load_tokenizer(path)
+
+
+def whole_model(kind: Any, path: str | Path) -> Any:
+    """A model of a transformers class with exactly the weights that were saved, and their type.
+
+    Raises:
+        ArtefactError: weights cannot be read, are missing, or are not those of such a model.
+    """
     torn = "Save the model again, or copy its folder again"
     try:
-        loaded: Any = UniGenForRetrievalAndAnswering.from_pretrained(str(path), output_loading_info=True)
+        model, report = kind.from_pretrained(str(path), output_loading_info=True)
     except Exception as error:
         raise ArtefactError("its weights cannot be read", where=path, mend=torn) from error
-    model: UniGenForRetrievalAndAnswering = loaded[0]
-    report: dict[str, Any] = loaded[1]
     wrong = sorted({*report["missing_keys"], *report["unexpected_keys"], *map(str, report["mismatched_keys"])})
     if wrong:
         raise ArtefactError(
             f"{len(wrong)} of its weights are missing or foreign, e.g. {wrong[0]}", where=path, mend=torn
         )
-    return model, load_tokenizer(path)
+    return model

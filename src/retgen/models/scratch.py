@@ -62,26 +62,13 @@ def from_scratch(
     Raises:
         UsageError: an unknown preset or option, no texts, or texts that can be read only once.
     """
-    shape = PRESETS.get(preset)
-    if shape is None:
-        raise UsageError(f"unknown preset {preset!r}", where=f"scratch:{preset}", mend=f"Give {', '.join(PRESETS)}")
+    shape = find_preset(preset)
     check_options(options, ("dropout",))
     if iter(texts) is texts:
         raise UsageError("a model from scratch reads the texts twice", mend="Pass a list or a corpus, not an iterator")
     tokenizer = train_tokenizer(texts, shape.vocab_size)
     marks = ensure_marks(tokenizer)
-    stack = {
-        "model_type": "t5",
-        "vocab_size": len(tokenizer),
-        "d_model": shape.d_model,
-        "d_kv": 64,
-        "d_ff": shape.d_ff,
-        "num_layers": shape.layers,
-        "num_decoder_layers": shape.layers,
-        "num_heads": shape.num_heads,
-        "dropout_rate": dropout,
-        "feed_forward_proj": "gated-gelu",
-    }
+    stack = {"model_type": "t5", **stack_shape(shape, len(tokenizer), dropout)}
     pad, eos = (int(tokenizer.vocab[token]) for token in (PAD, EOS))
     model = UniGenForRetrievalAndAnswering(
         UniGenConfig(
@@ -101,6 +88,32 @@ def from_scratch(
     fit_vocabulary(model, tokenizer, marks, texts)
     model.train(False)
     return model, tokenizer
+
+
+def find_preset(name: str) -> Preset:
+    """A preset by its name.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"unknown preset {name!r}", where=f"scratch:{name}", mend=f"Give {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def stack_shape(preset: Preset, vocab_size: int, dropout: float) -> dict[str, Any]:
+    """A preset as a `T5Config` of encoder and decoder alike."""
+    return {
+        "vocab_size": vocab_size,
+        "d_model": preset.d_model,
+        "d_kv": 64,
+        "d_ff": preset.d_ff,
+        "num_layers": preset.layers,
+        "num_decoder_layers": preset.layers,
+        "num_heads": preset.num_heads,
+        "dropout_rate": dropout,
+        "feed_forward_proj": "gated-gelu",
+    }
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

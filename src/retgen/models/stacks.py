@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
 from retgen.errors import UsageError
+from retgen.models.copying import in_fp32
 
 T5_FAMILY = ("t5", "mt5")
 """Model types whose layers a `T5Stack` holds: T5, T5 v1.1, Flan-T5, ByT5 and mT5."""
@@ -74,3 +75,12 @@ def longest_input(encoder: nn.Module) -> int | None:
             unused = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - unused
     return None
+
+
+def vocabulary_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """fp32 logits over the vocabulary, (…, V), for decoder states (…, d): the projection itself runs in fp32.
+
+    Rounded to bf16, scores cannot be told apart, and casting them back restores nothing.
+    """
+    with in_fp32(hidden.device):
+        return nn.functional.linear(hidden.float(), weight.float(), None if bias is None else bias.float())

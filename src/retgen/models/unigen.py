@@ -17,10 +17,10 @@ from transformers.models.t5.modeling_t5 import T5Stack
 
 from retgen.errors import UsageError
 from retgen.models.config import UniGenConfig
-from retgen.models.copying import CopyHead, in_fp32, mix_targets
+from retgen.models.copying import CopyHead, mix_targets
 from retgen.models.layout import SourceLayout, prefix_matches, question_matches, source_layout
 from retgen.models.outputs import IGNORED, TASKS, Encoded, Task, UniGenOutput
-from retgen.models.stacks import build_decoder, build_encoder, run_encoder
+from retgen.models.stacks import build_decoder, build_encoder, run_encoder, vocabulary_logits
 from retgen.models.token_statistics import inverse_document_frequency
 
 __all__ = [
@@ -194,9 +194,8 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
         hidden = hidden.float()
         if self.config.scale_decoder_outputs:
             hidden = hidden * self.config.d_model**-0.5
-        bias = self.lm_head.bias.float() if self.config.output_bias else None
-        with in_fp32(hidden.device):
-            return nn.functional.linear(hidden, self.lm_head.weight.float() if weight is None else weight, bias)
+        bias = self.lm_head.bias if self.config.output_bias else None
+        return vocabulary_logits(hidden, self.lm_head.weight if weight is None else weight, bias)
 
     def target_log_probabilities(self, task: Task, encoded: Encoded, labels: Tensor) -> Tensor:
         """Teacher-forced fp32 log-probability of every target token, (B, T); 0 where the label is -100."""

@@ -6,6 +6,7 @@ Only the network is built here; `retgen.models.sources` names the sources and br
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,9 +130,69 @@ def from_encoder(
         UsageError: an unknown option, or no texts.
     """
     check_options(options, ("encoder_layers", "decoder_layers", "d_ff", "dropout"))
-    kind = require_encoder(path)
     tokenizer = tokenizer if tokenizer is not None else load_tokenizer(path)
+    parts = encoder_parts(path, tokenizer, layers=encoder_layers, dropout=dropout)
     marks = ensure_marks(tokenizer)
+    words = parts.words
+    model = UniGenForRetrievalAndAnswering(
+        UniGenConfig(
+            encoder=parts.shape,
+            decoder=decoder_shape(words.num_embeddings, words.embedding_dim, decoder_layers, d_ff, dropout),
+            vocab_size=words.num_embeddings,
+            d_model=words.embedding_dim,
+            scale_decoder_outputs=False,
+            output_bias=True,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=parts.end,
+            decoder_start_token_id=parts.start,
+            **mark_ids(marks),
+            **options,
+        )
+    )
+    with torch.no_grad():
+        model.shared.weight.copy_(words.weight)
+    for encoder in _encoders(model):
+        copy_weights(parts.network, encoder, leave_out="pooler")
+    fit_vocabulary(model, tokenizer, marks, texts)
+    model.train(False)
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderParts:
+    """A BERT-like checkpoint, taken apart.
+
+    Args:
+        network: the encoder, without its word embeddings.
+        words: its word embeddings, as wide as its states.
+        shape: its configuration for `retgen.models.stacks.build_encoder`.
+        start: the id of the token that its inputs begin with.
+        end: of the one that they end with.
+    """
+
+    network: nn.Module
+    words: nn.Embedding
+    shape: dict[str, Any]
+    start: int
+    end: int
+
+
+def encoder_parts(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, *, layers: int | None, dropout: float
+) -> EncoderParts:
+    """What a decoder needs of a BERT-like checkpoint to share its embeddings.
+
+    Args:
+        path: a folder or hub id.
+        tokenizer: the checkpoint's.
+        layers: keep the lowest so many; None keeps all.
+        dropout: every rate of the configuration becomes this one.
+
+    Raises:
+        FormatError: no such encoder can be loaded from there, or its tokenizer lacks a special token.
+        UsageError: it has fewer layers.
+    """
+    kind = require_encoder(path)
     source: Any = load_weights(AutoModel, path)
     words = source.get_input_embeddings()
     width = getattr(source.config, "hidden_size", None)
@@ -143,40 +204,19 @@ def from_encoder(
             where=path,
             mend=_BERT_LIKE,
         )
-    eos = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+    end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
     start = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
-    if eos is None or start is None or tokenizer.pad_token_id is None:
+    if end is None or start is None or tokenizer.pad_token_id is None:
         raise FormatError("its tokenizer has no separator, no start or no padding token", where=path, mend=_BERT_LIKE)
-    if encoder_layers is not None:
-        _keep_lowest(source, encoder_layers, path)
+    if layers is not None:
+        _keep_lowest(source, layers, path)
     # Families name their rates differently: hidden_dropout_prob, attention_dropout, …
     shape = {
         name: dropout if name.endswith(("dropout", "dropout_prob")) and isinstance(value, int | float) else value
         for name, value in plain_config(source.config).items()
     }
-    model = UniGenForRetrievalAndAnswering(
-        UniGenConfig(
-            encoder=shape,
-            decoder=decoder_shape(words.num_embeddings, words.embedding_dim, decoder_layers, d_ff, dropout),
-            vocab_size=words.num_embeddings,
-            d_model=words.embedding_dim,
-            scale_decoder_outputs=False,
-            output_bias=True,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=eos,
-            decoder_start_token_id=start,
-            **mark_ids(marks),
-            **options,
-        )
-    )
-    with torch.no_grad():
-        model.shared.weight.copy_(words.weight)
     source.set_input_embeddings(None)
-    for encoder in _encoders(model):
-        copy_weights(source, encoder, leave_out="pooler")
-    fit_vocabulary(model, tokenizer, marks, texts)
-    model.train(False)
-    return model
+    return EncoderParts(source, words, shape, int(start), int(end))
 
 
 def _keep_lowest(encoder: Any, layers: int, path: str | Path) -> None:
