@@ -15,6 +15,7 @@ from torch.distributions import Categorical, kl_divergence
 from torch.nn import functional
 from transformers import T5Config, T5ForConditionalGeneration
 
+from retgen.errors import UsageError
 from retgen.train.joint_loss import (
     binary_loss,
     by_question,
@@ -247,6 +248,7 @@ class TestTheSum:
         generation = torch.tensor(1.25)
         loss = joint_loss(logits, labels, mask, likelihoods, generation, alpha=alpha)
         torch.testing.assert_close(loss.retrieval, binary_loss(logits, labels, mask))
+        assert loss.matching is not None
         torch.testing.assert_close(loss.matching, matching_loss(logits, likelihoods, mask))
         torch.testing.assert_close(loss.total, loss.retrieval + generation + alpha * loss.matching)
 
@@ -259,7 +261,13 @@ class TestTheSum:
         generation = generation_loss(tokens, torch.ones(3, 5, dtype=torch.bool))
         loss = joint_loss(logits, labels, mask, likelihoods, generation, alpha=0.0, objective=objective)
         loss.total.backward()
+        assert loss.matching is not None
         assert loss.matching > 0
+        left_out = joint_loss(logits, labels, mask, None, generation.detach(), alpha=0.0, objective=objective)
+        assert left_out.matching is None
+        assert torch.equal(left_out.total, loss.total)
+        with pytest.raises(UsageError, match="log-likelihood"):
+            joint_loss(logits, labels, mask, None, generation.detach(), alpha=0.1, objective=objective)
         assert likelihoods.grad is None
         alone = logits.detach().clone().requires_grad_()
         (binary_loss if objective == "binary" else ranking_loss)(alone, labels, mask).backward()

@@ -1,7 +1,7 @@
 """The losses of joint fine-tuning (JPR, §2.2), on scores alone: pure functions of tensors, no model and no tokenizer.
 
 Throughout, Q is questions, C the most candidates of one of them, P question-passage pairs, T the tokens of a question;
-a mask is True where there is a candidate or a token, and what it hides, NaN included, decides neither value nor gradient.
+a mask is True where there is a candidate or a token; what it hides, NaN included, decides neither value nor gradient.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from retgen.errors import UsageError
 
 OBJECTIVES = ("binary", "ranking")
 
@@ -23,20 +25,20 @@ class JointLoss:
         total: L = L_retrieval + L_generation + α · L_match.
         retrieval: of the cross-encoder, ≥ 0.
         generation: of the generator, nats a token, ≥ 0.
-        matching: symmetric KL divergence, nats, mean over questions, ≥ 0.
+        matching: symmetric KL divergence, nats, mean over questions, ≥ 0; None where it was not computed.
     """
 
     total: Tensor
     retrieval: Tensor
     generation: Tensor
-    matching: Tensor
+    matching: Tensor | None
 
 
 def joint_loss(
     logits: Tensor,
     labels: Tensor,
     mask: Tensor,
-    log_likelihoods: Tensor,
+    log_likelihoods: Tensor | None,
     generation: Tensor,
     *,
     alpha: float,
@@ -50,19 +52,27 @@ def joint_loss(
         logits: (Q, C), the cross-encoder's.
         labels: (Q, C), 1 for a relevant passage, else 0.
         mask: (Q, C).
-        log_likelihoods: (Q, C), the generator's mean token log-likelihoods of the question under each passage.
+        log_likelihoods: (Q, C), the generator's mean token log-likelihoods of the question under each passage; None
+            leaves the matching loss out.
         generation: scalar, of `generation_loss`: its passages need not be the candidates.
         alpha: weight of the matching loss, ≥ 0.
         objective: of the cross-encoder: ``binary`` (the paper's) or ``ranking``.
 
+    Raises:
+        UsageError: α is above 0, and there are no log-likelihoods to match.
+
     Reference:
-        Fang et al., Joint Passage Re-ranking with both retriever and generator, §2.2.
+        "Joint Passage Re-ranking", section 2.2.
     """
     relevance = binary_loss if objective == "binary" else ranking_loss
     retrieval = relevance(logits, labels, mask)
+    total = retrieval + generation
+    if log_likelihoods is None:
+        if alpha > 0:
+            raise UsageError("the matching loss needs the generator's log-likelihood of every candidate")
+        return JointLoss(total, retrieval, generation, None)
     with torch.set_grad_enabled(torch.is_grad_enabled() and alpha > 0):
         matching = matching_loss(logits, log_likelihoods, mask)
-    total = retrieval + generation
     if alpha > 0:
         total = total + alpha * matching
     return JointLoss(total, retrieval, generation, matching)
