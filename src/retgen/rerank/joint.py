@@ -98,8 +98,9 @@ class JointReranker(Component):
         generator: str | Path,
         generator_weight: float = 0.5,
         *,
-        preset: str | PromptFormat = "jpr",
+        preset: str | PromptFormat | None = None,
         device: str = "auto",
+        dtype: str = "auto",
         state_cache: str | Path | None = None,
     ) -> JointReranker:
         """JPR from two saved models.
@@ -108,20 +109,23 @@ class JointReranker(Component):
             cross_encoder: a folder or hub id, as `CrossEncoder.from_pretrained` takes.
             generator: a folder or hub id, as `QueryLikelihood.from_pretrained` takes.
             generator_weight: λ of Eq. 3.
-            preset: how the generator's passage and query are written; its name or a format of your own.
+            preset: how the generator's passage and query are written; its name, a format of your own, or None for the
+                generator's default. With ``authors-code`` the cross-encoder cuts its pairs as that code does, too.
             device: of both, e.g. ``auto``, ``cpu`` or ``cuda``.
-            state_cache: a folder that keeps the generator's passage states from one call to the next.
+            dtype: of both: ``auto``, ``fp32`` or ``bf16``; scores are computed in fp32 with either.
+            state_cache: a folder that keeps the generator's passage states from one run to the next.
 
         Raises:
             RetgenError: a model cannot be opened, or λ lies outside [0, 1].
         """
-        from retgen.rerank.cross_encoder import CrossEncoder
+        from retgen.rerank.cross_encoder import PRESETS, CrossEncoder
         from retgen.rerank.query_likelihood import QueryLikelihood
 
         check_fraction(generator_weight, "the generator's weight λ")
+        pairs = preset if isinstance(preset, str) and preset in PRESETS else "jpr"
         return cls(
-            CrossEncoder.from_pretrained(cross_encoder, device=device),
-            QueryLikelihood.from_pretrained(generator, preset=preset, device=device, state_cache=state_cache),
+            CrossEncoder.from_pretrained(cross_encoder, preset=pairs, device=device, dtype=dtype),
+            QueryLikelihood.from_pretrained(generator, preset, device=device, dtype=dtype, state_cache=state_cache),
             generator_weight,
         )
 
@@ -184,28 +188,28 @@ class JointReranker(Component):
         return ranked(candidates, run, {**dict(zip(self.names, raw, strict=True)), JOINT: joint}, JOINT, k)
 
     def explain(self, query: Query, document: Document) -> Explanation:
-        """Both parts' scores of one document, and the tokens' scores of the second part (else the first) that has them.
+        """Both parts' scores of one document, and the tokens' scores of the second part, else the first, that has them.
 
         ``joint`` is ``(1 − λ)·first + λ·second`` of the raw scores here: a softmax needs all candidates. Within a query
         it differs from the run's ``joint`` by one constant.
         """
+        explained: Explanation | None = None
         components: dict[str, float] = {}
-        rest: dict[str, float] = {}
-        tokens: tuple[tuple[str, float], ...] = ()
-        for name, part in zip(self.names, (self.first, self.second), strict=True):
+        # The first part is asked for its tokens only where the second has none: they may cost it many passes.
+        for name, part in ((self.names[1], self.second), (self.names[0], self.first)):
             own = component_name(part)
-            if isinstance(part, Explainer):
-                found = part.explain(query, document)
-                rest.update(found.components)
-                tokens = found.tokens or tokens
-                if own in found.components:
-                    components[name] = found.components[own]
-            if name not in components:
+            if (explained is None or not explained.tokens) and isinstance(part, Explainer):
+                explained = part.explain(query, document)
+                components.update({other: value for other, value in explained.components.items() if other != own})
+                score = explained.components.get(own)
+            else:
+                score = None
+            if score is None:
                 alone = Run([query.id], [[document.id]], [[0.0]])
-                components[name] = float(part.rerank([query], alone, {document.id: document}).scores(query.id)[0])
-            rest.pop(own, None)
+                score = float(part.rerank([query], alone, {document.id: document}).scores(query.id)[0])
+            components[name] = score
         components[JOINT] = sum(weight * components[name] for name, weight in self.weights.items())
-        return Explanation(query.id, document.id, {**rest, **components}, tokens)
+        return Explanation(query.id, document.id, components, explained.tokens if explained is not None else ())
 
 
 def component_name(part: object) -> str:

@@ -18,11 +18,28 @@ from retgen.evaluate import Interval, bootstrap_difference, bootstrap_mean, eval
 from retgen.rerank.fusion import check_weights, columns_of, require_components, scaled, weighted
 from retgen.types import FloatArray, Qrels, Run
 
-WEIGHTS = tuple(round(0.05 * step, 2) for step in range(21))
-"""0, 0.05, …, 1."""
-
 _MOST_POINTS = 20_000
 _SAME = 1e-12  # means of equal values may differ in the last bit
+
+
+def evenly(step: float) -> tuple[float, ...]:
+    """0, ``step``, …, 1.
+
+    Raises:
+        UsageError: the step does not divide 1 into equal parts.
+
+    Example:
+        >>> evenly(0.25)
+        (0.0, 0.25, 0.5, 0.75, 1.0)
+    """
+    parts = round(1 / step) if math.isfinite(step) and 0 < step <= 1 else 0
+    if parts < 1 or abs(parts * step - 1) > 1e-6:
+        raise UsageError(f"the step {step} does not divide 1 into equal parts", mend="For example 0.05, 0.1 or 0.25")
+    return tuple(part / parts for part in range(parts + 1))
+
+
+WEIGHTS = evenly(0.05)
+"""0, 0.05, …, 1."""
 
 
 @dataclass(frozen=True)
@@ -170,9 +187,7 @@ def tune_weights(
     names = tuple(components)
     if len(names) < 2 or len(set(names)) < len(names):
         raise UsageError(f"weights need two or more different components; got {', '.join(names) or 'none'}")
-    parts = round(1 / step) if math.isfinite(step) and 0 < step <= 1 else 0
-    if parts < 1 or abs(parts * step - 1) > 1e-6:
-        raise UsageError(f"the step {step} does not divide 1 into equal parts", mend="For example 0.05, 0.1 or 0.25")
+    parts = len(evenly(step)) - 1
     count = math.comb(parts + len(names) - 1, len(names) - 1)
     if count > _MOST_POINTS:
         raise UsageError(
