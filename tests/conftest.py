@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,11 +27,3 @@ def shared_data() -> Path:
         if candidate is not None and candidate.is_dir():
             return candidate
     pytest.skip("the real collections are not beside this checkout (../shared/data; or set RETGEN_SHARED_DATA)")
-
-
-@pytest.fixture(autouse=True)
-def ordinary_arithmetic() -> Iterator[None]:
-    """Training flushes denormal numbers to zero for the whole process; the next test gets them back."""
-    yield
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_flush_denormal(False)

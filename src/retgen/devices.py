@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 from collections.abc import Iterator, Sequence
@@ -72,18 +73,33 @@ def pick_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
     return known[name]
 
 
-def prepare_cpu(threads: int | None = None) -> None:
-    """Settings that any training on a CPU wants.
+@contextlib.contextmanager
+def prepared_cpu() -> Iterator[None]:
+    """Settings that any training on a CPU wants, for as long as it goes on.
 
     Denormal numbers are flushed to zero (fresh T5 weights make many), and freed memory is kept for the next step, where
     the C library can be told so: giving pages back and faulting them in again takes a good part of a step.
+
+    When it ends, the calling thread treats denormal numbers as it did before. Torch sets that and does not tell it, so
+    it is found out by making one; other threads keep what they began with, and the C library what it was told.
     """
     import torch
 
+    before = flushes_denormals()
     torch.set_flush_denormal(True)
-    if threads is not None:
-        torch.set_num_threads(threads)
     _keep_freed_memory()
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+def flushes_denormals() -> bool:
+    """Whether numbers too small to be normal become 0 in this thread."""
+    import torch
+
+    smallest = torch.full((1,), torch.finfo(torch.float32).tiny)
+    return not bool(smallest * 0.5)
 
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from retgen.devices import flushes_denormals
 from retgen.errors import MismatchError, UsageError
 from retgen.evaluate import evaluate_answers, evaluate_run
 from retgen.generative.unigen import UniGen
@@ -256,6 +257,40 @@ def test_logs_and_progress(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
     printed = capfd.readouterr()
     assert printed.out == ""
     assert printed.err == ""
+
+
+def test_tensorboard_reads_the_loss_and_what_dev_questions_measured(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    system = toy_system(**HEADS)
+    options = toy_options(max_steps=4, eval_steps=2)
+    dev = DevSet(contexts(), TRIPLETS)
+    record = train_unigen(system, toy_examples(system), tmp_path, options=options, dev=dev)
+    (file,) = tmp_path.rglob("events.out.tfevents.*")
+    events = accumulator.EventAccumulator(str(file.parent)).Reload()
+    for tag, name in (("train/loss", "loss"), ("eval/MRR@10", "eval_MRR@10"), ("eval/EM", "eval_EM")):
+        logged = {int(row["step"]): row[name] for row in record.history if name in row}
+        assert set(logged) == {2, 4}
+        assert {event.step: event.value for event in events.Scalars(tag)} == pytest.approx(logged)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_denormal_numbers_are_as_they_were(tmp_path: Path, before: bool) -> None:
+    seen: list[bool] = []
+    system = toy_system()
+    examples = toy_examples(system, with_context=False)
+    torch.set_flush_denormal(before)
+    try:
+        train_unigen(
+            system,
+            examples,
+            tmp_path,
+            options=toy_options(max_steps=1),
+            progress=lambda *_: seen.append(flushes_denormals()),
+        )
+        assert seen == [True]
+        assert flushes_denormals() == before
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def test_no_examples_are_an_error(tmp_path: Path) -> None:

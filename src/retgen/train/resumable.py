@@ -6,6 +6,7 @@ checkpoints of another one is refused. What is trained, on what, and what a dev 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from transformers import (
     set_seed,
 )
 
-from retgen.devices import prepare_cpu
+from retgen.devices import prepared_cpu
 from retgen.errors import ArtefactError, MismatchError
 from retgen.generative.quiet import no_progress_bars
 from retgen.train.arguments import TrainingOptions, require_dev_for_best, training_arguments
@@ -88,14 +89,12 @@ def train_resumably(
         )
     if resumed is not None and resumed.last:
         return _ended(model, resumed, keep_best=options.keep_best)
-    if device.type == "cpu":
-        prepare_cpu()
     set_seed(options.seed)
     before = resumed.seconds if resumed is not None else 0.0
     callbacks: list[TrainerCallback] = [MarkFinished(training, before)]
     if progress is not None:
         callbacks.append(_Report(progress, shown))
-    with no_progress_bars():
+    with prepared_cpu() if device.type == "cpu" else contextlib.nullcontext(), no_progress_bars():
         trainer = build(folder, callbacks)
         try:
             output = trainer.train(resume_from_checkpoint=str(resumed.path) if resumed is not None else None)
