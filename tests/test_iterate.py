@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,44 +12,11 @@ from retgen.connect.writer import Writer
 from retgen.errors import UsageError
 from retgen.generative.unigen import UniGen
 from retgen.iterate import Round, iterate
-from retgen.types import Answer, Connector, Document, Query
+from retgen.types import Answer, Connector
 from tests.train.toy import CORPUS, DOCUMENTS, QUESTIONS, contexts, toy_system, toy_writer
+from tests.writers import Scribe
 
 HEADS: dict[str, Any] = {"copy_head": True, "span_head": True}
-
-
-class Scribe:
-    """A writer that joins question, documents and answer, and remembers what it was given."""
-
-    name = "scribe"
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[list[Query], list[list[Document]], list[Answer | str], int, int]] = []
-
-    def summarise(self, documents: Sequence[Document], words: int = 30) -> list[str]:
-        return [document.text for document in documents]
-
-    def contextualise(self, queries: Sequence[Query], words: int = 60) -> list[Connector]:
-        return [Connector(f"first {query.text}", self.name) for query in queries]
-
-    def answer(self, queries: Sequence[Query], documents: Sequence[Document]) -> list[str]:
-        return ["" for _ in queries]
-
-    def enhance(
-        self,
-        queries: Sequence[Query],
-        documents: Sequence[Sequence[Document]],
-        answers: Sequence[Answer | str],
-        words: int = 60,
-        round: int = 1,
-    ) -> list[Connector]:
-        self.asked.append((list(queries), [list(row) for row in documents], list(answers), words, round))
-        joined = []
-        for query, found, answer in zip(queries, documents, answers, strict=True):
-            said = answer if isinstance(answer, str) else answer.text
-            titles = " ".join(document.title for document in found)
-            joined.append(Connector(f"{query.text} {titles} {said}", self.name, round))
-        return joined
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +32,7 @@ def test_rounds_are_kept(system: UniGen) -> None:
     scribe = Scribe()
     rounds = iterate(system, contexts(), CORPUS, scribe, rounds=3, k=4)
     assert [done.number for done in rounds] == [0, 1, 2, 3]
-    assert [asked[4] for asked in scribe.asked] == [1, 2, 3]
+    assert [asked.round for asked in scribe.enhanced] == [1, 2, 3]
     for done in rounds:
         assert [query.id for query in done.queries] == [query.id for query in QUESTIONS]
         assert [query.text for query in done.queries] == [query.text for query in QUESTIONS]
@@ -90,25 +56,24 @@ def test_every_round_is_what_the_system_says_of_its_queries(system: UniGen, roun
 def test_a_round_reads_the_last_rounds_documents_and_answer(system: UniGen, fed_back: int) -> None:
     scribe = Scribe()
     rounds = iterate(system, contexts(), CORPUS, scribe, rounds=2, feedback_documents=fed_back, words=33, k=4)
-    for (last, now), asked_of in zip(pairwise(rounds), scribe.asked, strict=True):
-        queries, found, answers, words, number = asked_of
-        assert queries == last.queries
-        assert answers == last.answers
-        assert words == 33
-        assert number == now.number
-        for query, row, answer, asked in zip(queries, found, answers, now.queries, strict=True):
+    for (last, now), given in zip(pairwise(rounds), scribe.enhanced, strict=True):
+        assert given.queries == last.queries
+        assert given.answers == last.answers
+        assert given.words == 33
+        assert given.round == now.number
+        for query, row, answer, asked in zip(given.queries, given.documents, given.answers, now.queries, strict=True):
             assert [document.id for document in row] == last.run.doc_ids(query.id)[:fed_back]
             assert row == [CORPUS[document.id] for document in row]
             assert isinstance(answer, Answer)
             assert asked.connector == Connector(
-                f"{query.text} {' '.join(document.title for document in row)} {answer.text}", "scribe", number
+                f"{query.text} {' '.join(document.title for document in row)} {answer.text}", "scribe", now.number
             )
 
 
 def test_no_rounds_never_enhance(system: UniGen) -> None:
     scribe = Scribe()
     assert len(iterate(system, contexts(), CORPUS, scribe, rounds=0)) == 1
-    assert scribe.asked == []
+    assert scribe.enhanced == []
 
 
 def test_the_systems_own_writer_writes_round_0(system: UniGen) -> None:
@@ -178,11 +143,11 @@ def test_arguments_that_cannot_be(system: UniGen, wrong: dict[str, int]) -> None
     scribe = Scribe()
     with pytest.raises(UsageError):
         iterate(system, contexts(), CORPUS, scribe, **wrong)
-    assert scribe.asked == []
+    assert scribe.enhanced == []
 
 
 def test_one_document_feeds_back_one() -> None:
     system = toy_system({"iron": "Iron"}, **HEADS)
     scribe = Scribe()
     iterate(system, QUESTIONS, {"iron": DOCUMENTS[1]}, scribe, rounds=1)
-    assert scribe.asked[0][1] == [[DOCUMENTS[1]]] * len(QUESTIONS)
+    assert scribe.enhanced[0].documents == [[DOCUMENTS[1]]] * len(QUESTIONS)

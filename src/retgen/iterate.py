@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from retgen.connect.rounds import enhanced
 from retgen.connect.writer import Writer
 from retgen.errors import UsageError
 from retgen.generative.unigen import UniGen
-from retgen.types import Answer, Document, DocumentSource, Query, Run
+from retgen.types import Answer, DocumentSource, Query, Run
 
 Refit = Callable[[int, UniGen], UniGen]
 """Called before each round with its number and the last round's system; returns the system to use."""
@@ -56,7 +57,8 @@ def iterate(
         feedback_documents: how many of the found documents the writer is given (left open in the paper).
         words: length n asked of the writer.
         k: documents found in a round.
-        refit: trains the model again between rounds; the paper leaves open whether it does. None does not.
+        refit: trains the model again between rounds, e.g. `retgen.train.refit.refit_unigen`; the paper leaves open
+            whether it does. None does not.
         progress: called with (round, questions done, questions).
 
     Raises:
@@ -73,22 +75,21 @@ def iterate(
         if number > 0:
             if refit is not None:
                 system = refit(number, system)
-            current = enhanced(done[-1], documents, writer, feedback_documents, words, number)
+            last = done[-1]
+            current = enhanced(
+                last.queries,
+                last.run,
+                last.answers,
+                documents,
+                writer,
+                feedback_documents=feedback_documents,
+                words=words,
+                number=number,
+            )
         report = None if progress is None else _at(progress, number)
         run, answers = system.search_and_answer(current, k=k, progress=report)
         done.append(Round(number, list(current), run, answers))
     return done
-
-
-def enhanced(
-    last: Round, documents: DocumentSource, writer: Writer, feedback_documents: int, words: int, number: int
-) -> list[Query]:
-    """The last round's queries with the connectors of the next."""
-    found: list[list[Document]] = [
-        [documents[doc_id] for doc_id in last.run.doc_ids(query.id)[:feedback_documents]] for query in last.queries
-    ]
-    connectors = writer.enhance(last.queries, found, last.answers, words=words, round=number)
-    return [query.with_connector(text) for query, text in zip(last.queries, connectors, strict=True)]
 
 
 def _at(progress: Progress, number: int) -> Callable[[int, int], None]:

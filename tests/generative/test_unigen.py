@@ -13,15 +13,30 @@ import pytest
 import torch
 
 from retgen import store
+from retgen.connect.offline import OfflineWriter
 from retgen.docids.table import DocidTable
 from retgen.errors import ArtefactError, MismatchError, UnknownDocumentError, UsageError
 from retgen.generative import UniGen
+from retgen.generative.history import model_history
+from retgen.generative.over_index import open_unigen
 from retgen.generative.unigen import UniGenSettings
+from retgen.index import Index
 from retgen.models.unigen import UniGenForRetrievalAndAnswering
-from retgen.types import Answer, Connector, Document, Query, Run
+from retgen.types import Query, Run
 from tests.models.builders import tiny_model
 from tests.models.checkpoints import wordpiece_tokenizer
-from tests.train.toy import CORPUS, DOCID_TEXTS, QUESTIONS, contexts, same_weights, toy_system, toy_writer, weights
+from tests.train.toy import (
+    CORPUS,
+    DOCID_TEXTS,
+    DOCUMENTS,
+    QUESTIONS,
+    contexts,
+    same_weights,
+    toy_system,
+    toy_writer,
+    weights,
+)
+from tests.writers import Scribe
 
 HEADS: dict[str, Any] = {"copy_head": True, "span_head": True}
 STRATEGIES = ("free", "constrained", "span")
@@ -281,47 +296,18 @@ def test_the_models_mode_is_left_as_it_was(training: bool) -> None:
 # The writer
 
 
-class Recorder:
-    """A writer whose connectors say what they were asked for."""
-
-    name = "recorder"
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, int]] = []
-
-    def summarise(self, documents: Sequence[Document], words: int = 30) -> list[str]:
-        return [document.text for document in documents]
-
-    def contextualise(self, queries: Sequence[Query], words: int = 60) -> list[Connector]:
-        self.asked += [(query.id, words) for query in queries]
-        return [Connector(f"about {query.text}", self.name) for query in queries]
-
-    def answer(self, queries: Sequence[Query], documents: Sequence[Document]) -> list[str]:
-        return ["" for _ in queries]
-
-    def enhance(
-        self,
-        queries: Sequence[Query],
-        documents: Sequence[Sequence[Document]],
-        answers: Sequence[Answer | str],
-        words: int = 60,
-        round: int = 1,
-    ) -> list[Connector]:
-        return [Connector(query.text, self.name, round) for query in queries]
-
-
 def test_the_writer_writes_for_queries_without_connectors_only() -> None:
-    writer = Recorder()
+    writer = Scribe()
     system = toy_system()
     system.writer = writer
     system.settings = replace(system.settings, context_words=17)
     queries = [QUESTIONS[0], *contexts(QUESTIONS[1:3]), QUESTIONS[3]]
     wanted = ["q-oxygen", "q-nile"]
     full = system.with_connectors(queries)
-    assert writer.asked == [(query_id, 17) for query_id in wanted]
+    assert writer.contexts_asked == [(query_id, 17) for query_id in wanted]
     assert [query.id for query in full] == [query.id for query in queries]
     assert [query.input_text for query in full] == [
-        f"about {query.text}" if query.id in wanted else query.input_text for query in queries
+        f"first {query.text}" if query.id in wanted else query.input_text for query in queries
     ]
     assert queries[0].connector is None
     for verb in (
@@ -330,12 +316,12 @@ def test_the_writer_writes_for_queries_without_connectors_only() -> None:
         lambda asked: system.search_and_answer(asked, 2),
         lambda asked: system.rerank(asked, everything(asked), CORPUS),
     ):
-        writer.asked.clear()
+        writer.contexts_asked.clear()
         verb(queries)
-        assert [query_id for query_id, _ in writer.asked] == wanted
-        writer.asked.clear()
+        assert [query_id for query_id, _ in writer.contexts_asked] == wanted
+        writer.contexts_asked.clear()
         verb(full)
-        assert writer.asked == []
+        assert writer.contexts_asked == []
 
 
 def test_writing_is_the_same_as_bringing_ones_own(reader: UniGen) -> None:
@@ -417,7 +403,15 @@ def test_torn_folders_are_refused(tmp_path: Path, folder: Path, file: str, damag
 
 
 @pytest.mark.parametrize(
-    "settings", ['{"beams": 3}', '{"answer_strategy": "guess"}', "[]", "not json", '{"num_beams": 0}']
+    "settings",
+    [
+        '{"beams": 3}',
+        '{"answer_strategy": "guess"}',
+        "[]",
+        "not json",
+        '{"num_beams": 0}',
+        '{"context_passages": 3, "context_listed": 2}',
+    ],
 )
 def test_settings_that_cannot_be_read(tmp_path: Path, settings: str) -> None:
     system = toy_system()
@@ -428,6 +422,48 @@ def test_settings_that_cannot_be_read(tmp_path: Path, settings: str) -> None:
         (staging / "settings.json").write_text(settings)
     with pytest.raises(ArtefactError, match="settings"):
         UniGen.open(tmp_path / "model")
+
+
+def test_a_folder_of_earlier_settings_opens(tmp_path: Path) -> None:
+    system = toy_system()
+    with store.create(tmp_path / "model", kind="unigen") as staging:
+        system.model.save_pretrained(staging / "model")
+        system.tokenizer.save_pretrained(staging / "model")
+        system.table.save(staging / "docids")
+        (staging / "settings.json").write_text('{"num_beams": 4, "context": "offline:bm25-context"}')
+    opened = UniGen.open(tmp_path / "model", device="cpu")
+    assert (opened.settings.num_beams, opened.settings.context_passages, opened.settings.context_listed) == (4, 2, 10)
+    assert opened.history == []
+
+
+def test_the_history_of_its_training_is_kept(tmp_path: Path) -> None:
+    system = toy_system()
+    system.history = [{"step": 5.0, "stage": 1.0, "eval_MRR@10": 0.25}]
+    system.save(tmp_path / "model")
+    assert UniGen.open(tmp_path / "model", device="cpu").history == system.history
+    assert model_history(tmp_path / "model") == system.history
+
+
+def test_a_torn_history_is_refused(tmp_path: Path) -> None:
+    with store.create(tmp_path / "model", kind="unigen") as staging:
+        (staging / "history.json").write_text('[{"step": "third"}]')
+    with pytest.raises(ArtefactError, match="history of a training cannot be read"):
+        model_history(tmp_path / "model")
+
+
+@pytest.mark.parametrize(("passages", "listed"), [(1, 1), (2, 3)])
+def test_an_index_writes_contexts_as_long_as_the_models_own(tmp_path: Path, passages: int, listed: int) -> None:
+    index = Index.build(DOCUMENTS, tmp_path / "index")
+    settings = UniGenSettings(
+        max_input_tokens=96, context="offline:bm25-context", context_passages=passages, context_listed=listed
+    )
+    toy_system(settings=settings, fingerprint=index.corpus.fingerprint).save(tmp_path / "model")
+    opened = open_unigen(tmp_path / "model", index, device="cpu")
+    assert isinstance(opened.writer, OfflineWriter)
+    metal = Query("q", "Is iron or gold a metal, and where does the Nile flow to the sea?")
+    (blocks,) = opened.writer.blocks([metal])
+    assert len(blocks) == listed
+    assert sum(bool(block.sentences) for block in blocks) == passages
 
 
 @pytest.mark.parametrize("kind", ["another network", "weights missing"])

@@ -41,11 +41,16 @@ def ask_unigen(index: Index, question: str, model: Path, *, k: int, rounds: int,
         UsageError: rounds are asked of a model that reads plain questions.
         MismatchError: the model was trained on another corpus.
     """
-    from retgen.generative.over_index import LISTED
+    from dataclasses import replace
+
     from retgen.iterate import iterate
     from retgen.types import Query
 
-    system = open_model(model, index, device, max(k, LISTED))
+    system = open_model(model, index, device, k)
+    # A next round's context lists as many passages as the first one's.
+    fed_back = system.settings.context_listed
+    found = max(k, fed_back)
+    system.settings = replace(system.settings, num_beams=max(found, system.settings.num_beams))
     query = Query("q1", question)
     if system.writer is None:
         if rounds:
@@ -54,7 +59,7 @@ def ask_unigen(index: Index, question: str, model: Path, *, k: int, rounds: int,
                 where="--rounds",
                 mend="Leave --rounds out, or use a model that was trained with contexts",
             )
-        run, answers = system.search_and_answer([query], k=max(k, LISTED))
+        run, answers = system.search_and_answer([query], k=found)
         from retgen.iterate import Round
 
         done = [Round(0, [query], run, answers)]
@@ -66,9 +71,9 @@ def ask_unigen(index: Index, question: str, model: Path, *, k: int, rounds: int,
             index.corpus,
             system.writer,
             rounds=rounds,
-            feedback_documents=LISTED,
+            feedback_documents=fed_back,
             words=words,
-            k=max(k, LISTED),
+            k=found,
         )
     if as_json:
         write_json(_as_json(index, query, done, k))

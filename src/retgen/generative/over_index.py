@@ -8,14 +8,12 @@ from retgen.connect.offline import OfflineWriter
 from retgen.connect.terms import TermWeights
 from retgen.docids.table import DocidTable
 from retgen.errors import UsageError
-from retgen.generative.unigen import UniGen
+from retgen.generative.unigen import UniGen, UniGenSettings
 from retgen.pipeline import SearchableSource
 from retgen.types import DocumentSource, Retriever
 
 BM25_CONTEXT = "offline:bm25-context"
 """What `UniGenSettings.context` says of a model that reads the offline writer's contexts."""
-QUOTED, LISTED = 2, 10
-"""Passages that such a context quotes from, and passages that it names by their docid."""
 
 
 def open_unigen(path: str | Path, index: SearchableSource, *, device: str = "auto") -> UniGen:
@@ -40,7 +38,9 @@ def open_unigen(path: str | Path, index: SearchableSource, *, device: str = "aut
     fingerprint = getattr(index.corpus, "fingerprint", None)
     system = UniGen.open(path, corpus_fingerprint=fingerprint, device=device)
     if system.settings.context == BM25_CONTEXT:
-        system.writer = bm25_context_writer(system.table, index.retriever("bm25"), index.corpus)
+        system.writer = bm25_context_writer(
+            system.table, index.retriever("bm25"), index.corpus, settings=system.settings
+        )
     elif system.settings.context:
         raise UsageError(
             f"this model reads contexts written by {system.settings.context!r}, which an index cannot write",
@@ -50,15 +50,25 @@ def open_unigen(path: str | Path, index: SearchableSource, *, device: str = "aut
     return system
 
 
-def bm25_context_writer(table: DocidTable, retriever: Retriever, documents: DocumentSource) -> OfflineWriter:
+def bm25_context_writer(
+    table: DocidTable, retriever: Retriever, documents: DocumentSource, *, settings: UniGenSettings
+) -> OfflineWriter:
     """The writer of "BM25 context" over the documents of a docid table, which gives the docids that blocks open with.
 
     Args:
         table: of the corpus; reads all its documents once, to weigh words.
         retriever: BM25, for the label to be true.
         documents: the corpus.
+        settings: how many passages a context quotes and lists.
     """
     numbers = range(len(table))
     weights = TermWeights.from_documents(documents[table.doc_id(number)] for number in numbers)
     texts = {table.doc_id(number): table.text(number) for number in numbers}
-    return OfflineWriter(retriever, documents, texts, weights=weights, passages=QUOTED, listed=LISTED)
+    return OfflineWriter(
+        retriever,
+        documents,
+        texts,
+        weights=weights,
+        passages=settings.context_passages,
+        listed=settings.context_listed,
+    )

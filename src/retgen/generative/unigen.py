@@ -19,6 +19,7 @@ from retgen.docids.search import search as search_docids
 from retgen.docids.table import DocidTable
 from retgen.errors import ArtefactError, MismatchError, UsageError
 from retgen.generative.answering import STRATEGIES, decode_answers
+from retgen.generative.history import KIND, read_history, write_history
 from retgen.generative.inputs import TokenisedInput, pad_inputs, tokenise_inputs
 from retgen.generative.quiet import no_progress_bars
 from retgen.models.saving import load_saved
@@ -30,7 +31,6 @@ from retgen.types import Answer, DocumentSource, Query, Run
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-KIND = "unigen"
 Progress = Callable[[int, int], None]
 
 
@@ -47,6 +47,8 @@ class UniGenSettings:
         context_words: length n of the context that the writer is asked for.
         token_budget: most input tokens encoded at once.
         context: who wrote the contexts the model was trained on, e.g. ``offline:bm25-context``; empty for none.
+        context_passages: passages that such a context quotes from.
+        context_listed: passages that it names by their docid, those it quotes included.
     """
 
     num_beams: int = 10
@@ -56,6 +58,8 @@ class UniGenSettings:
     context_words: int = 60
     token_budget: int = 8192
     context: str = ""
+    context_passages: int = 2
+    context_listed: int = 10
 
     def __post_init__(self) -> None:
         if self.answer_strategy not in STRATEGIES:
@@ -65,6 +69,11 @@ class UniGenSettings:
         for name in ("num_beams", "max_input_tokens", "max_answer_tokens", "context_words", "token_budget"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 1 <= self.context_passages <= self.context_listed:
+            raise UsageError(
+                f"a context quotes {self.context_passages} passages and lists {self.context_listed}",
+                mend="Choose 1 <= context_passages <= context_listed",
+            )
 
 
 class UniGen(Component):
@@ -80,6 +89,9 @@ class UniGen(Component):
         writer: writes the connector of queries that come without one; None reads the plain question.
         settings: how the model is used.
         device: ``auto``, ``cpu``, ``cuda``…
+
+    Attributes:
+        history: what its training logged (see `retgen.generative.history`); empty where nobody put it there.
 
     Raises:
         MismatchError: the docids were made with another tokenizer, or the tokenizer is not the network's.
@@ -115,6 +127,7 @@ class UniGen(Component):
         self.tree = PrefixTree.from_table(table)
         self.writer = writer
         self.settings = settings or UniGenSettings()
+        self.history: list[dict[str, float]] = []
 
     def search(self, queries: Sequence[Query], k: int = 10) -> Run:
         """The documents whose docids the retrieval decoder finds most likely, at most ``k`` and ``num_beams``."""
@@ -248,13 +261,14 @@ class UniGen(Component):
         return run, answers
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write model, tokenizer, docids and settings as one folder."""
+        """Write model, tokenizer, docids, settings and the training's history as one folder."""
         with store.create(path, kind=KIND, overwrite=overwrite) as staging:
             with no_progress_bars():
                 self.model.save_pretrained(staging / "model")
             self.tokenizer.save_pretrained(staging / "model")
             self.table.save(staging / "docids")
             (staging / "settings.json").write_text(json.dumps(asdict(self.settings), indent=2) + "\n")
+            write_history(staging, self.history)
 
     @classmethod
     def open(
@@ -281,4 +295,6 @@ class UniGen(Component):
         with no_progress_bars():
             model, tokenizer = load_saved(manifest.path / "model")
         table = DocidTable.load(manifest.path / "docids", tokenizer=tokenizer, corpus_fingerprint=corpus_fingerprint)
-        return cls(model, tokenizer, table, writer=writer, settings=settings, device=device)
+        system = cls(model, tokenizer, table, writer=writer, settings=settings, device=device)
+        system.history = read_history(manifest.path)
+        return system

@@ -14,6 +14,7 @@ from retgen.connect.blocks import ContextBlock, render
 from retgen.connect.controls import foreign_context, shuffle_blocks
 from retgen.connect.offline import OfflineWriter
 from retgen.corpus import Corpus
+from retgen.generative.over_index import BM25_CONTEXT
 from retgen.generative.unigen import UniGen, UniGenSettings
 from retgen.iterate import iterate
 from retgen.lexical.bm25 import BM25
@@ -22,6 +23,7 @@ from retgen.recipes.collections import SPLITS, read_connectors, read_questions, 
 from retgen.recipes.context import StageContext
 from retgen.recipes.measuring import write_outcome
 from retgen.recipes.stages import stage
+from retgen.recipes.work import read_record
 from retgen.train.build import LOCAL_OPTIONS, DocidOptions, build_unigen, offline_writer
 from retgen.train.examples import finetuning_examples, pretraining_examples
 from retgen.train.unigen import DevSet, UniGenTraining, train_unigen
@@ -60,7 +62,7 @@ def contexts(
     for split in SPLITS:
         queries = [triplet.query for triplet in read_questions(context.input("collection"), split)]
         blocks = writer.blocks(queries, words)
-        write_connectors(context.folder / f"{split}.jsonl", _connected(queries, blocks, "offline:bm25-context"))
+        write_connectors(context.folder / f"{split}.jsonl", _connected(queries, blocks, BM25_CONTEXT))
         if split == "train":
             again = _next_round(context, writer, queries, words, listed)
             write_connectors(context.folder / "train.enhanced.jsonl", again)
@@ -164,7 +166,7 @@ def unigen_train(
         settings=UniGenSettings(
             max_input_tokens=max_input_tokens,
             answer_strategy=answer_strategy if reads_context or answer_strategy == "free" else "free",
-            context="offline:bm25-context" if reads_context else "",
+            **_context_settings(context),
         ),
         corpus_fingerprint=corpus.fingerprint,
         extra_texts=[triplet.query.text for triplet in triplets],
@@ -213,6 +215,15 @@ def unigen_train(
     (context.folder / "history.json").write_text(json.dumps(history))
     parameters = sum(parameter.numel() for parameter in system.model.parameters())
     context.report({"parameters": parameters, "train_seconds": record.seconds})
+
+
+def _context_settings(context: StageContext) -> dict[str, Any]:
+    """How the contexts were made that a model is trained on, for those who ask it over an index later."""
+    if "contexts" not in context.inputs:
+        return {}
+    made = read_record(context.input("contexts"))
+    taken = {"words": "context_words", "passages": "context_passages", "listed": "context_listed"}
+    return {"context": BM25_CONTEXT, **{taken[name]: made.params[name] for name in taken if name in made.params}}
 
 
 def _drawn(query_id: str, seed: int) -> float:
