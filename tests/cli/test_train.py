@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import BertConfig
 from typer.testing import CliRunner, Result
 
 from retgen.cli import app
+from retgen.generative import UniGen
 from retgen.index import Index
 from retgen.text import has_answer
 from tests.models.checkpoints import save_encoder, save_seq2seq
@@ -98,12 +100,58 @@ class TestTraining:
         assert trained["passages"] == len(FACTS)
         assert trained["trained_on"] > trained["held_out"] > 0
 
+    def test_dev_questions_are_asked_as_it_goes_on(self, home: Path, trained: dict[str, Any]) -> None:
+        assert trained["dev"] >= 1
+        history = json.loads((home / "model" / "history.json").read_text())
+        asked = [row for row in history if "eval_MRR@10" in row]
+        assert [(row["stage"], row["step"]) for row in asked] == [(1, step) for step in (2, 4, 6, 8, 10)]
+        assert all(0 <= row[name] <= 1 for row in asked for name in ("eval_MRR@10", "eval_EM"))
+        assert {row["stage"] for row in history} == {0, 1}
+        said = only_object(run("curves", home / "model", "--out", home / "curves.svg", "--json"))
+        assert said["models"] == [str(home / "model")]
+        assert [point["values"] for point in said["MRR@10"]] == [[row["eval_MRR@10"]] for row in asked]
+        assert (home / "curves.svg").read_text().startswith("<?xml")
+        failure(2, "not rounds or stages", "curves", "--iterations", home / "model", "--out", home / "c.svg")
+
+    def test_the_best_on_dev_questions_is_kept_when_asked_for(self, home: Path, tmp_path: Path) -> None:
+        few = ["--source", "scratch:tiny", "--steps", "4", "--pretraining-steps", "0", "--batch-size", "4"]
+        result = run("train", "unigen", home / "index", "--out", tmp_path / "best", *few, "--keep-best")
+        assert result.exit_code == 0, result.output
+        assert "to ask meanwhile" in result.stderr
+        assert "dev questions: MRR@10" in result.stderr
+        assert "Docids of 12 passages: none shares one with another; 0 cut" in result.stderr
+        # Of other settings: no seed of the same training.
+        system = UniGen.open(tmp_path / "best", device="cpu")
+        system.settings = replace(system.settings, num_beams=3)
+        system.save(tmp_path / "other")
+        failure(
+            1, "not trained as the first", "curves", tmp_path / "best", tmp_path / "other", "--out", tmp_path / "c.svg"
+        )
+
+    def test_dev_questions_may_be_left_out(self, home: Path, tmp_path: Path) -> None:
+        few = ["--source", "scratch:tiny", "--steps", "1", "--pretraining-steps", "0", "--batch-size", "2"]
+        arguments = ["train", "unigen", home / "index", "--out", tmp_path / "plain", *few, "--eval-steps", "0"]
+        assert only_object(run(*arguments, "--json"))["dev"] == 0
+        failure(2, "measured no dev questions", "curves", tmp_path / "plain", "--out", tmp_path / "c.svg")
+        failure(2, "eval_steps above 0", *arguments, "--keep-best", "--overwrite")
+
+    def test_docids_that_passages_share_are_counted(self, tmp_path: Path) -> None:
+        rows = [{"_id": name, "title": "Rivers", "text": text} for name, text in FACTS.items()]
+        rows[0]["title"] = "Gas"
+        (tmp_path / "corpus.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        few = ["--source", "scratch:tiny", "--steps", "1", "--pretraining-steps", "0", "--batch-size", "2"]
+        named = ["--docids", "title", "--eval-steps", "0", "--json"]
+        result = run("train", "unigen", tmp_path / "corpus.jsonl", "--out", tmp_path / "model", *few, *named)
+        assert only_object(result)["docids"] == {"documents": 12, "sharing": 11, "groups": 1, "cut": 0}
+        assert "11 share one with another, in 1 group; 0 cut" in result.stderr
+
     def test_the_model_is_kept_and_the_checkpoints_are_not(self, home: Path, trained: dict[str, Any]) -> None:
         assert run("verify", home / "model").exit_code == 0
         assert not (home / "model.training").exists()
         settings = json.loads((home / "model" / "settings.json").read_text())
         assert settings["context"] == "offline:bm25-context"
         assert settings["answer_strategy"] == "span"
+        assert (settings["context_passages"], settings["context_listed"]) == (2, 10)
 
     def test_an_own_question_file(self, home: Path, trained: dict[str, Any]) -> None:
         made = only_object(run("pseudo-queries", home / "docs", "-n", "4", "--out", home / "asked.jsonl", "--json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,15 +21,23 @@ class CollectionQuestions:
         train: what is trained on.
         held_out: what is never trained on, and what nothing is chosen by.
         pseudo: whether they were made from the documents.
+        dev: of the training share, neither trained on nor in ``train``: what is measured while training, and what the
+            best weights are chosen by.
     """
 
     train: Sequence[Triplet]
     held_out: Sequence[Triplet]
     pseudo: bool
+    dev: Sequence[Triplet] = ()
 
 
 def collection_questions(
-    corpus: Corpus, triplets: Sequence[Triplet] | None, *, per_document: int = PSEUDO_PER_DOCUMENT, seed: int = 0
+    corpus: Corpus,
+    triplets: Sequence[Triplet] | None,
+    *,
+    per_document: int = PSEUDO_PER_DOCUMENT,
+    seed: int = 0,
+    dev_questions: int = 0,
 ) -> CollectionQuestions:
     """Given questions, or pseudo questions where there are none; 80 % to train on, by the hash of their ids.
 
@@ -40,6 +49,8 @@ def collection_questions(
         triplets: given questions, or None.
         per_document: K of the paper, pseudo questions of a document at most.
         seed: of the pseudo questions.
+        dev_questions: at most so many are put aside for dev, and a tenth of the training share at most (one of few),
+            by the hash of their ids. Only those with a relevant document, which retrieval is measured by.
 
     Raises:
         UsageError: none is left to train on.
@@ -55,7 +66,19 @@ def collection_questions(
             f"of {len(made)} questions none is left to train on",
             mend="Give more questions with --questions" if triplets is None else "Give more questions",
         )
-    return CollectionQuestions(split.train, [*split.dev, *split.test], triplets is None)
+    dev = _dev(split.train, dev_questions)
+    aside = {triplet.query.id for triplet in dev}
+    train = [triplet for triplet in split.train if triplet.query.id not in aside]
+    return CollectionQuestions(train, [*split.dev, *split.test], triplets is None, dev)
+
+
+def _dev(train: Sequence[Triplet], most: int) -> list[Triplet]:
+    if most < 1 or len(train) < 2:
+        return []
+    judged = [triplet for triplet in train if triplet.doc_ids]
+    # Not the order that a training takes the first of its questions by: dev questions are a sample of all.
+    judged.sort(key=lambda triplet: zlib.crc32(f"dev {triplet.query.id}".encode()))
+    return judged[: min(most, max(1, len(train) // 10))]
 
 
 def _over_passages(triplet: Triplet, corpus: Corpus) -> Triplet:

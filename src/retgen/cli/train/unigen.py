@@ -13,19 +13,21 @@ import typer
 
 from retgen.cli.corpus_or_index import corpus_and_bm25, is_index
 from retgen.cli.recipe_progress import duration
-from retgen.cli.running import messages, results, skipping, write_json
+from retgen.cli.running import counted, messages, results, skipping, write_json
 from retgen.cli.training_progress import quiet_transformers, training_progress
 from retgen.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from retgen.corpus import Corpus
+    from retgen.docids.table import DocidTable
     from retgen.evaluate import Table
-    from retgen.train.collection import CollectionTraining
+    from retgen.train.collection_plan import CollectionTraining
     from retgen.train.improvement import Gain
     from retgen.train.questions import CollectionQuestions
     from retgen.types import Triplet
 
 INTERRUPTED = 130
+_DEV_QUESTIONS = 100
 
 
 def unigen(
@@ -61,6 +63,13 @@ def unigen(
     answer_strategy: Annotated[
         str, typer.Option(help="span (pointed at), constrained (written from the input's spans) or free (the paper).")
     ] = "span",
+    eval_steps: Annotated[
+        int | None,
+        typer.Option(help="Ask dev questions every so many steps; 0 never [about 5 times].", min=0),
+    ] = None,
+    keep_best: Annotated[
+        bool, typer.Option("--keep-best/--no-keep-best", help="End with what did best on dev questions, not the last.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     resume: Annotated[
@@ -73,9 +82,10 @@ def unigen(
     """Train a UniGen, and measure it against what needs no training: BM25 and the best extracted span.
 
     Without --questions it trains on questions made from the documents' own sentences. Four fifths are trained on, the
-    rest is for measuring. It uses a copy head and a span head, which the paper has not, and BM25's contexts in place of
-    the paper's Q-Connectors. Stopped, it goes on when the same command is given again: checkpoints are kept beside the
-    model, in MODEL.training/, until it is done.
+    rest is for measuring. A tenth of those four fifths, at most 100, is not trained on but asked while training goes
+    on: retgen curves draws what that measured. It uses a copy head and a span head, which the paper has not, and
+    BM25's contexts in place of the paper's Q-Connectors. Stopped, it goes on when the same command is given again:
+    checkpoints are kept beside the model, in MODEL.training/, until it is done.
 
     Examples:
 
@@ -83,18 +93,16 @@ def unigen(
 
       retgen train unigen corpus.jsonl --questions train.jsonl --source google/t5-v1_1-base --steps 3000 --out my-model
 
+      retgen train unigen my-index --out best --eval-steps 50 --keep-best && retgen curves best --out dev.svg
+
       retgen train unigen my-index --out tiny-model --source scratch:tiny --steps 50 --json
     """
     if docids not in ("lead", "title"):
         raise UsageError(f"passages cannot be named by their {docids!r}", where="--docids", mend="lead or title")
     _check_extra()
 
-    from retgen.train.collection import (
-        CollectionTraining,
-        measured,
-        remove_training,
-        train_on_collection,
-    )
+    from retgen.train.collection import measured, train_on_collection
+    from retgen.train.collection_plan import CollectionTraining, remove_training
     from retgen.train.improvement import sentence
     from retgen.train.questions import collection_questions
 
@@ -110,6 +118,8 @@ def unigen(
         learning_rate=learning_rate,
         answer_strategy=answer_strategy,
         save_steps=max(5, min(50, steps // 4)),
+        eval_steps=eval_steps,
+        keep_best=keep_best,
         seed=seed,
     )
     place = out.with_name(f"{out.name}.training")
@@ -117,7 +127,11 @@ def unigen(
         remove_training(place)
     documents, retriever = corpus_and_bm25(corpus, skip_bad=skip_bad)
     asked = collection_questions(
-        documents, _triplets(questions, skip_bad), per_document=options.pseudo_per_document, seed=seed
+        documents,
+        _triplets(questions, skip_bad),
+        per_document=options.pseudo_per_document,
+        seed=seed,
+        dev_questions=_DEV_QUESTIONS if options.measured_every else 0,
     )
     start = time.monotonic()
     _introduce(options, source, documents, asked, resumes=place.exists())
@@ -133,8 +147,10 @@ def unigen(
         typer.echo(f"Interrupted. What is done is kept in {place}: run the same command again to go on", err=True)
         raise typer.Exit(INTERRUPTED) from None
     seconds = time.monotonic() - start
+    docids_made = _docid_counts(system.table)
+    typer.echo(_docids_told(docids_made), err=True)
     if as_json:
-        write_json(_as_json(out, options, documents, asked, found, seconds))
+        write_json(_as_json(out, options, documents, asked, docids_made, found, seconds))
         return
     if found:
         sys.stdout.write(_table(asked, found).to_markdown() + "\n")
@@ -164,7 +180,7 @@ def _check_extra() -> None:
 def _check_place(out: Path, overwrite: bool) -> None:
     # What would be met after minutes of training is met before them.
     from retgen import store
-    from retgen.generative.unigen import KIND
+    from retgen.generative.history import KIND
 
     with contextlib.suppress(_OnlyLookedError), store.create(out, kind=KIND, overwrite=overwrite):
         raise _OnlyLookedError
@@ -193,12 +209,32 @@ def _introduce(
 ) -> None:
     taken = options.source if source is not None else f"{options.source}, as no --source was given"
     kind = "pseudo questions made from them" if asked.pseudo else "questions"
+    dev = f"{len(asked.dev)} to ask meanwhile, " if asked.dev else ""
     typer.echo(
-        f"{len(corpus)} passages; {len(asked.train)} {kind} to train on, {len(asked.held_out)} held out\n"
+        f"{len(corpus)} passages; {len(asked.train)} {kind} to train on, {dev}{len(asked.held_out)} held out\n"
         f"UniGen from {taken}: {options.pretraining_steps} + {options.steps} steps"
         + (", going on where it was stopped" if resumes else ""),
         err=True,
     )
+
+
+def _docid_counts(table: DocidTable) -> dict[str, int]:
+    """How many passages of a docid table share their docid with another, in how many groups, and were cut."""
+    groups = table.collisions
+    return {
+        "documents": len(table),
+        "sharing": sum(map(len, groups)),
+        "groups": len(groups),
+        "cut": table.make_up.cut,
+    }
+
+
+def _docids_told(counts: Mapping[str, int]) -> str:
+    shared = "none shares one with another"
+    if counts["sharing"]:
+        # Passages of one docid are found together, in corpus order: no model can tell them apart.
+        shared = f"{counts['sharing']} share one with another, in {counted(counts['groups'], 'group', 'groups')}"
+    return f"Docids of {counted(counts['documents'], 'passage', 'passages')}: {shared}; {counts['cut']} cut"
 
 
 def _table(asked: CollectionQuestions, found: Mapping[str, Gain]) -> Table:
@@ -234,6 +270,7 @@ def _as_json(
     options: CollectionTraining,
     corpus: Corpus,
     asked: CollectionQuestions,
+    docids_made: Mapping[str, int],
     found: Mapping[str, Gain],
     seconds: float,
 ) -> dict[str, object]:
@@ -248,7 +285,9 @@ def _as_json(
         "fingerprint": corpus.fingerprint,
         "pseudo": asked.pseudo,
         "trained_on": len(asked.train),
+        "dev": len(asked.dev),
         "held_out": len(asked.held_out),
+        "docids": dict(docids_made),
         "measures": {name: {**asdict(gain), "verdict": gain.verdict} for name, gain in found.items()},
         "summary": sentence(found),
         "seconds": round(seconds, 3),
