@@ -12,6 +12,10 @@ from typer.testing import CliRunner, Result
 
 from retgen import store
 from retgen.cli import app
+from retgen.recipes.collections import write_questions
+from retgen.recipes.measuring import write_outcome
+from retgen.recipes.results import Definition, RowResult
+from retgen.types import Answer, Query, Run, Triplet
 
 BAD_CORPUS = b"""\
 {"_id": "a", "text": "gold was found in 1848"}
@@ -235,12 +239,22 @@ def test_what_is_no_folder_of_retgen(corpus: Path, tmp_path: Path) -> None:
 class TestCurves:
     def histories(self, out: Path) -> None:
         for seed in (0, 1):
-            stage = out / "stages" / f"base-seed{seed}-0a1b"
+            stage = out / "stages" / f"base-seed{seed}-0a1b{seed:08}"
             stage.mkdir(parents=True)
             rows = [
                 {"step": step, "eval_MRR@10": 0.1 * step, "eval_EM": 0.2, "stage": 1} for step in (1, 2)[: 2 - seed]
             ]
             (stage / "history.json").write_text(json.dumps(rows))
+            self.result(out, seed, f"0a1b{seed:08}")
+
+    def result(self, out: Path, seed: int, key: str) -> None:
+        """The row of the present settings, as a run writes it."""
+        stages = {"base": {"key": f"{key}{'f' * 52}"}}
+        row = RowResult("toy", "unigen-base", "UniGen", seed, "local", "row key", {}, 0, stages, [])
+        (out / "results").mkdir(exist_ok=True)
+        (out / "results" / row.file_name).write_text(row.to_json())
+        table = Definition("toy", "", "local", None, (), {}, (), "")
+        (out / "results" / "_table.json").write_text(table.to_json())
 
     def test_json_has_every_point(self, tmp_path: Path) -> None:
         self.histories(tmp_path)
@@ -248,10 +262,55 @@ class TestCurves:
         assert said["MRR@10"] == [{"step": 1, "values": [0.1, 0.1]}, {"step": 2, "values": [0.2, None]}]
         assert (tmp_path / "c.svg").read_text().startswith("<?xml")
 
+    def test_folders_of_older_settings_are_not_averaged(self, tmp_path: Path) -> None:
+        self.histories(tmp_path)
+        for seed in (1, 7):
+            older = tmp_path / "stages" / f"base-seed{seed}-deadbeef0000"
+            older.mkdir()
+            (older / "history.json").write_text('[{"step": 1, "eval_MRR@10": 0.9, "eval_EM": 0.9, "stage": 1}]')
+        (said,) = objects(run("curves", tmp_path, "--out", tmp_path / "c.svg", "--json"))
+        assert said["MRR@10"] == [{"step": 1, "values": [0.1, 0.1]}, {"step": 2, "values": [0.2, None]}]
+        # Once the run was done again with those settings, they are the present ones.
+        self.result(tmp_path, 1, "deadbeef0000")
+        (tmp_path / "results" / "unigen-base-seed0.json").unlink()
+        (said,) = objects(run("curves", tmp_path, "--out", tmp_path / "c.svg", "--json"))
+        assert said["MRR@10"] == [{"step": 1, "values": [0.9]}]
+
+    def test_rounds_are_drawn_from_what_each_kept(self, tmp_path: Path) -> None:
+        stages = {
+            name: tmp_path / "stages" / f"{name}-{letter * 12}" for name, letter in (("data", "a"), ("iter", "b"))
+        }
+        (stages["data"] / "corpus").mkdir(parents=True)
+        asked = [Triplet(Query(name, "who?"), ("Ada",), (f"d-{name}",)) for name in ("p", "q")]
+        write_questions(stages["data"], "test", asked)
+        stages["iter"].mkdir()
+        for number, found in enumerate([["x", "d-p"], ["d-p"], ["d-p"]]):
+            ranked = Run(["p", "q"], [found, ["d-q"]], [[-float(place) for place in range(len(found))], [0.0]])
+            answers = [Answer("p", "Ada" if number == 2 else "Bob"), Answer("q", "ada")]
+            write_outcome(stages["iter"], ranked, answers, 1.0, f"round{number}")
+        keys = {name: {"key": stages[name].name.rsplit("-", 1)[1] * 5} for name in stages}
+        row = RowResult("toy", "unigen-iter", "UniGen-Iter", None, "local", "row key", {}, 0, keys, [])
+        (tmp_path / "results").mkdir()
+        (tmp_path / "results" / row.file_name).write_text(row.to_json())
+        (tmp_path / "results" / "_table.json").write_text(
+            Definition("toy", "", "local", None, (), {}, (), "").to_json()
+        )
+        arguments = ["curves", "--iterations", tmp_path, "--stage", "iter", "--out", tmp_path / "r.svg"]
+        (said,) = objects(run(*arguments, "--json"))
+        assert said["MRR@10"] == [
+            {"round": 0, "values": [0.75]},
+            {"round": 1, "values": [1.0]},
+            {"round": 2, "values": [1.0]},
+        ]
+        assert [point["values"] for point in said["EM"]] == [[0.5], [0.5], [1.0]]
+        assert (tmp_path / "r.svg").read_text().startswith("<?xml")
+        failure(2, "no finished stage of rounds 'iterations'", "curves", "--iterations", tmp_path, "--out", "r.svg")
+
     def test_what_cannot_be_drawn(self, tmp_path: Path) -> None:
         failure(2, "no finished training stage 'base'", "curves", tmp_path / "nowhere", "--out", tmp_path / "c.png")
         self.histories(tmp_path)
+        failure(2, "a run has a picture of its own", "curves", tmp_path, tmp_path, "--out", tmp_path / "c.png")
         failure(2, ".gif", "curves", tmp_path, "--out", tmp_path / "c.gif")
-        (tmp_path / "stages" / "base-seed0-0a1b" / "history.json").write_text("[]")
-        (tmp_path / "stages" / "base-seed1-0a1b" / "history.json").write_text("[]")
+        for history in tmp_path.glob("stages/*/history.json"):
+            history.write_text("[]")
         failure(2, "measured no dev questions", "curves", tmp_path, "--out", tmp_path / "c.png")
