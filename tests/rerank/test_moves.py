@@ -121,7 +121,7 @@ def test_the_picture_is_drawn(reranker: object, tmp_path: Path) -> None:
     panels = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
     assert len(panels) == (2 if isinstance(reranker, WordOverlap) else 3)
     assert len(panels[0].lines) == len(moves.moves)
-    assert save_figure(figure, tmp_path / "moves.png").stat().st_size > 1000
+    assert save_figure(figure, tmp_path / "moves.svg").stat().st_size > 1000
 
 
 def test_passages_words_are_written_where_tokens_are_not_the_query_s(tmp_path: Path) -> None:

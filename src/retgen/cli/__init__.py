@@ -19,10 +19,12 @@ from retgen.cli.evaluate import evaluate
 from retgen.cli.index import index
 from retgen.cli.pseudo_queries import pseudo_queries
 from retgen.cli.report import report
+from retgen.cli.rerank import rerank
 from retgen.cli.run import run
 from retgen.cli.running import CommandGroup, set_up_logging
 from retgen.cli.search import search
 from retgen.cli.train import app as train
+from retgen.cli.tune import tune
 from retgen.cli.verify import verify
 
 app = typer.Typer(
@@ -37,7 +39,9 @@ app = typer.Typer(
 app.command("demo")(demo)
 app.command("index")(index)
 app.command("search")(search)
+app.command("rerank")(rerank)
 app.command("ask")(ask)
+app.command("tune")(tune)
 app.command("eval")(evaluate)
 app.add_typer(train, name="train")
 app.command("pseudo-queries")(pseudo_queries)

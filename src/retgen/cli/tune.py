@@ -1,0 +1,212 @@
+"""``retgen tune``: the weights with which scores are best combined, chosen on judged questions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retgen.cli.running import counted, messages, results, skipping, write_json
+from retgen.errors import UsageError
+
+if TYPE_CHECKING:
+    from retgen.rerank.tuning import Tuning
+    from retgen.types import Run
+
+_JPR = ("cross_encoder", "generator")
+_NOT_PARTS = ("joint", "first_stage")
+_POINTS_SHOWN = 10
+
+
+def tune(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="One run whose .parquet holds the components, as rerank --out writes it; or two and more runs, whose "
+            "scores are the components.",
+            show_default=False,
+        ),
+    ],
+    qrels: Annotated[
+        str, typer.Option(help="Judgements of dev questions: TREC or BEIR.", metavar="FILE", show_default=False)
+    ],
+    measure: Annotated[str, typer.Option("-m", "--measure", help="In the ir_measures grammar.")] = "RR@10",
+    components: Annotated[
+        str | None,
+        typer.Option(
+            help="What to weigh: names in the one run [cross_encoder,generator], or names for the runs [their files'].",
+            metavar="A,B[,C]",
+            show_default=False,
+        ),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            help="Of each score within a query: log-softmax (JPR; the default for one run and two components), z "
+            "(standardised; the default otherwise), or raw.",
+            show_default=False,
+        ),
+    ] = None,
+    step: Annotated[float, typer.Option(help="Between neighbouring weights; it divides 1.")] = 0.05,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write weights, interval and curve here as JSON.", metavar="FILE")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the curve of two components: .png, .svg or .pdf.", metavar="FILE")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad lines of the runs and of --qrels out, and say which.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+) -> None:
+    """Find the weights that combine scores best. No model is asked: a run already carries the scores.
+
+    All judged questions are in the average, as in `retgen eval`. Choose on dev questions and report test questions:
+    the best value on the questions it was chosen on is a little too good.
+
+    Examples:
+
+      retgen rerank bm25.trec --corpus my-index --queries dev.jsonl --with jpr
+        --cross-encoder my-cross-encoder --generator my-generator --out jpr.trec
+
+      retgen tune jpr.trec --qrels dev.tsv -m RR@10 --picture curve.png
+
+      retgen tune jpr.trec --qrels dev.tsv --components bm25,cross_encoder,generator --out weights.json
+
+      retgen tune bm25.trec dense.trec --qrels dev.tsv -m nDCG@10
+    """
+    from retgen.formats import read_qrels, read_run
+    from retgen.rerank.tuning import evenly, tune_weights
+    from retgen.rerank.tuning import tune as tune_two
+
+    if picture is not None:
+        from retgen.evaluate.plots import picture_format
+
+        picture_format(picture)
+
+    with skipping(skip_bad) as skipped:
+        judged = read_qrels(qrels, skipped=skipped)
+        read = [read_run(path, skipped=skipped) for path in runs]
+    names = [name.strip() for name in components.split(",")] if components is not None else None
+    run, chosen = _one_run(runs, read, names)
+    if picture is not None and len(chosen) != 2:
+        raise UsageError(f"a curve is drawn of two components, not of {len(chosen)}", where="--picture")
+    scaled = (scale or ("log-softmax" if len(read) == 1 and len(chosen) == 2 else "z")).replace("-", "_")
+    if len(chosen) == 2:
+        tuning = tune_two(run, judged, measure, chosen[0], chosen[1], evenly(step), scale=scaled)
+    else:
+        tuning = tune_weights(run, judged, chosen, measure, step=step, scale=scaled)
+    if out is not None:
+        from retgen.store import atomic_file
+
+        with atomic_file(out) as draft:
+            draft.write_text(json.dumps(tuning.to_json(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        messages().print(f"Written: {out}", markup=False, highlight=False)
+    if picture is not None:
+        from retgen.evaluate import save_figure
+        from retgen.rerank.pictures import tuning_curve
+
+        save_figure(tuning_curve(tuning), picture)
+        messages().print(f"Written: {picture}", markup=False, highlight=False)
+    if as_json:
+        write_json(tuning.to_json())
+        return
+    _print(tuning)
+
+
+def component_names(run: Run, path: Path) -> list[str]:
+    """What to weigh of a run when nobody says: JPR's two, else the two that there are.
+
+    Raises:
+        UsageError: there are others than two.
+    """
+    if set(_JPR) <= set(run.component_names):
+        return list(_JPR)
+    found = [name for name in run.component_names if name not in _NOT_PARTS]
+    if len(found) == 2:
+        return found
+    listed = f"it carries {', '.join(run.component_names)}" if run.component_names else "it carries none"
+    raise UsageError(
+        f"two components are to be weighed, and {listed}",
+        where=path,
+        mend="Name them with --components A,B"
+        if len(found) > 2
+        else "Give a run of `retgen rerank --with jpr` with its .parquet beside it, or two runs",
+    )
+
+
+def _one_run(paths: Sequence[Path], runs: Sequence[Run], names: list[str] | None) -> tuple[Run, list[str]]:
+    """A run that carries the components, and which they are."""
+    from retgen.rerank.fusion import join_runs
+
+    if len(runs) == 1:
+        return runs[0], names if names is not None else component_names(runs[0], paths[0])
+    if names is None:
+        names = [path.stem for path in paths]
+    if len(names) != len(runs) or len(set(names)) < len(names):
+        raise UsageError(
+            f"{len(runs)} runs need {len(runs)} different names; got {', '.join(names)}",
+            where="--components",
+            mend=f"For example --components {','.join(f'run{n}' for n in range(1, len(runs) + 1))}",
+        )
+    joined = join_runs(dict(zip(names, runs, strict=True)))
+    lacking = {
+        name: sum(len(joined.doc_ids(i)) - len(run.doc_ids(i)) for i in joined.query_ids)
+        for name, run in zip(names, runs, strict=True)
+    }
+    for name, number in lacking.items():
+        if number:
+            messages().print(
+                f"{name} lacks {counted(number, 'document', 'documents')} that another run found: they have its lowest "
+                "score of the query",
+                markup=False,
+                highlight=False,
+            )
+    return joined, names
+
+
+def _print(tuning: Tuning) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console = results()
+    rows = list(range(len(tuning.points)))
+    if len(tuning.components) > 2:
+        rows = sorted(rows, key=lambda row: (-tuning.values[row], row != tuning.chosen))[:_POINTS_SHOWN]
+        console.print(f"The best {len(rows)} of {len(tuning.points)} points:", style="dim", markup=False)
+    else:
+        rows.sort(key=lambda row: tuning.points[row, -1])
+    low, high = float(min(tuning.values)), float(max(tuning.values))
+    table = Table(box=None, pad_edge=False)
+    for name in tuning.components:
+        table.add_column(Text(name), justify="right")
+    table.add_column(tuning.measure, justify="right")
+    table.add_column("")
+    for row in rows:
+        value = float(tuning.values[row])
+        bar = "█" * round(24 * (value - low) / (high - low)) if high > low else ""
+        mark = "  ← best" if row == tuning.chosen else ""
+        weights = [f"{weight:g}" for weight in tuning.points[row].round(9)]
+        table.add_row(*weights, f"{value:.4f}", Text(f"{bar}{mark}"), style="bold" if mark else "")
+    console.print(table)
+    best = " ".join(f"{name}={weight:g}" for name, weight in _rounded(tuning.best).items())
+    interval = tuning.interval
+    console.print(
+        f"\nbest: {best}   {tuning.measure} {tuning.value:.4f} "
+        f"[{interval.low:.4f}, {interval.high:.4f}]   ({counted(len(tuning.question_ids), 'query', 'queries')})",
+        markup=False,
+    )
+    for name, gain in tuning.gains.items():
+        console.print(
+            f"over {name} alone ({tuning.alone[name]:.4f}): {gain.estimate:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]",
+            markup=False,
+        )
+    console.print(f"{interval.confidence:.0%} intervals by bootstrap over questions.", style="dim", markup=False)
+
+
+def _rounded(weights: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(weight, 9) for name, weight in weights.items()}
