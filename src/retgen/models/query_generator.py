@@ -1,0 +1,333 @@
+"""An encoder-decoder as a query generator p(query | passage): scores queries, and makes them up.
+
+Every passage is encoded once; its keys and values for the decoder's cross-attention are projected once for all queries
+that are asked of it. Training is `retgen.train`'s, ranking `retgen.rerank`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
+
+from retgen.devices import length_sorted_batches, pick_device, pick_dtype
+from retgen.errors import UsageError
+from retgen.models.fp32_head import Fp32Head, target_log_probabilities
+from retgen.models.prompt_format import PromptFormat, end_token_id
+from retgen.models.query_model import (
+    EncodedPassage,
+    Pair,
+    PairBatch,
+    QueryModel,
+    network_config,
+    pair_batches,
+    pairs_by_passage,
+    passage_groups,
+    position_limit,
+)
+from retgen.models.query_sampling import TopKDraws, bare_query, check_sampling, grouped, plain_generation, streams
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from retgen.types import Document
+
+
+class QueryGenerator(QueryModel):
+    """Any encoder-decoder language model (T5, BART, `retgen.models.warm_generator`, …) over a passage's tokens.
+
+    log p(x|z) is that of a plain forward pass with the query as labels; the output projection and the log-softmax run
+    in fp32 whatever the model's type. See `QueryModel` for the arguments.
+
+    Reference:
+        JPR, section 2.2 (Eq. 3: the generator's side); UPR for the preset ``upr``.
+
+    Example:
+        >>> QueryGenerator.from_pretrained("t5-base", preset="jpr")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        preset: str | PromptFormat = "jpr",
+        *,
+        device: str | None = None,
+        max_passage_tokens: int | None = None,
+        max_query_tokens: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> None:
+        if not getattr(model.config, "is_encoder_decoder", False):
+            raise UsageError(
+                f"{type(model).__name__} is not an encoder-decoder",
+                mend="Use CausalGenerator for decoder-only language models",
+            )
+        super().__init__(
+            model,
+            tokenizer,
+            preset,
+            device=device,
+            max_passage_tokens=max_passage_tokens,
+            max_query_tokens=max_query_tokens,
+            batch_tokens=batch_tokens,
+        )
+        self._lead = _decoder_lead(model)
+        self._reads_source = bool(getattr(model, "reads_source_ids", False))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        preset: str | PromptFormat = "jpr",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_passage_tokens: int | None = None,
+        max_query_tokens: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> QueryGenerator:
+        """A query generator from a hub id or folder.
+
+        Args:
+            path: of any encoder-decoder, or of a generator that retgen trained.
+            preset: a `PromptFormat` or the name of one: the one the model was trained with.
+            device: see `retgen.devices.pick_device`.
+            dtype: ``auto`` (bf16 where it is faster), ``fp32`` or ``bf16``. Scores are fp32 with either.
+            max_passage_tokens: instead of the format's.
+            max_query_tokens: instead of the format's.
+            batch_tokens: see `QueryModel`.
+
+        Raises:
+            FormatError: no encoder-decoder can be loaded from there.
+            ArtefactError: a saved generator is torn.
+        """
+        from retgen.models.generator_sources import load_generator
+
+        loaded, tokenizer = load_generator(str(path))
+        chosen = pick_device(device)
+        model: Any = loaded
+        return cls(
+            model.to(device=chosen, dtype=pick_dtype(chosen, dtype)).eval(),
+            tokenizer,
+            preset,
+            max_passage_tokens=max_passage_tokens,
+            max_query_tokens=max_query_tokens,
+            batch_tokens=batch_tokens,
+        )
+
+    def encoder_fingerprint(self) -> str:
+        """A hash of what encoder states depend on beside the passage: the encoder's weights, kind, shape and dtype."""
+        encoder: Any = self.model.get_encoder()
+        volatile = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
+        config = {name: value for name, value in network_config(encoder).to_dict().items() if name not in volatile}
+        digest = hashlib.sha256(type(encoder).__name__.encode())
+        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+        for name, weight in sorted(encoder.state_dict().items()):
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    @torch.inference_mode()
+    def encode_ids(self, rows: Sequence[Sequence[int]]) -> list[EncodedPassage]:
+        """Run the encoder over inputs written already, each once."""
+        encoder = self.model.get_encoder()
+        states: list[Tensor | None] = [None] * len(rows)
+        for batch in length_sorted_batches([len(row) for row in rows], self.batch_tokens):
+            ids, mask = self._padded([rows[number] for number in batch])
+            output = encoder(input_ids=ids, attention_mask=mask, return_dict=True).last_hidden_state
+            for number, row in zip(batch, output, strict=True):
+                # A copy, so that the padded batch is not kept alive by its rows.
+                states[number] = row[: len(rows[number])].clone()
+        return [EncodedPassage(tuple(row), state) for row, state in zip(rows, states, strict=True)]
+
+    @torch.inference_mode()
+    def score_ids(
+        self, states: Sequence[EncodedPassage], targets: Sequence[Sequence[int]], pairs: Sequence[Pair]
+    ) -> list[Tensor]:
+        """`token_log_likelihoods` of targets written already."""
+        found = [torch.zeros(0)] * len(pairs)
+        head = Fp32Head(self.model)
+        by_passage = pairs_by_passage(pairs)
+        lengths = [len(targets[query]) for query, _ in pairs]
+        for group in passage_groups(states, pairs, self.batch_tokens):
+            passages = _Group(self, [states[passage] for passage in group], head)
+            width = passages.width
+            for batch in pair_batches(group, width, by_passage, lengths, self.batch_tokens, head.vocab_size):
+                rows = [targets[pairs[number][0]] for number in batch.pairs]
+                for number, values in zip(batch.pairs, passages.score(batch, rows), strict=True):
+                    found[number] = values
+        return found
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        passages: Sequence[Document],
+        n: int,
+        *,
+        top_k: int = 10,
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        seed: int = 0,
+        unique: bool = False,
+    ) -> list[list[str]]:
+        """``n`` pseudo queries of each passage, by top-k sampling.
+
+        Args:
+            passages: titles or texts may be empty.
+            n: queries of each passage.
+            top_k: tokens that may be drawn at a step (DocT5Query: 10).
+            max_new_tokens: of a query.
+            temperature: the logits are divided by it.
+            seed: a passage's queries depend on it and on the passage, not on the other passages.
+            unique: keep the first of equal queries only, so that there may be fewer than ``n``.
+
+        Raises:
+            UsageError: a number is out of its range.
+        """
+        check_sampling(n, top_k, max_new_tokens, temperature, seed)
+        rows = self.passage_ids(passages)
+        found: list[list[str]] = [[] for _ in rows]
+        end = end_token_id(self.tokenizer)
+        settings = plain_generation(self.model, max_new_tokens, self._pad, end)
+        for batch in length_sorted_batches([len(row) * n for row in rows], self.batch_tokens):
+            chosen = [rows[number] for number in batch]
+            ids, mask = self._padded(chosen)
+            states = self.model.get_encoder()(input_ids=ids, attention_mask=mask, return_dict=True).last_hidden_state
+            more = {"source_ids": ids.repeat_interleave(n, dim=0)} if self._reads_source else {}
+            written: Any = self.model.generate(  # type: ignore[operator]
+                encoder_outputs=BaseModelOutput(last_hidden_state=states.repeat_interleave(n, dim=0)),
+                attention_mask=mask.repeat_interleave(n, dim=0),
+                generation_config=settings,
+                logits_processor=[TopKDraws(streams(chosen, n, seed), top_k, temperature)],
+                **more,
+            )
+            texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+            bare = [bare_query(text, self.format) for text in texts]
+            for number, queries in zip(batch, grouped(bare, n, unique=unique), strict=True):
+                found[number] = queries
+        return found
+
+    @property
+    def _pad(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        # Padding is masked wherever it stands, so any token will do.
+        return int(pad) if pad is not None else end_token_id(self.tokenizer)
+
+    def _most_passage_tokens(self, preset: PromptFormat) -> int | None:
+        return position_limit(self.model.get_encoder())
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        return padded(rows, self._pad, self.model.device)
+
+
+class _Group:
+    """Passages of similar length whose cross-attention keys and values are held while their queries are scored."""
+
+    def __init__(self, generator: QueryGenerator, passages: Sequence[EncodedPassage], head: Fp32Head) -> None:
+        self._generator = generator
+        self._head = head
+        self.ids, self.mask = generator._padded([passage.token_ids for passage in passages])
+        self.width = int(self.ids.shape[1])
+        self.states = _stacked(passages, self.width, generator.model)
+        self._cross = None if generator._reads_source else self._projected()
+
+    def score(self, batch: PairBatch, targets: Sequence[Sequence[int]]) -> list[Tensor]:
+        """For each pair of a batch, its target's token log-likelihoods."""
+        generator, device = self._generator, self.states.device
+        rows = torch.tensor(batch.rows, device=device)
+        labels, real = padded(targets, generator._pad, device)
+        if not labels.shape[1]:
+            return [torch.zeros(0) for _ in targets]
+        keep = real.bool()
+        if self._cross is None:
+            values = self._with_source(rows, labels, keep)
+        else:
+            start = torch.tensor(generator._lead, device=device).expand(len(targets), -1)
+            behind = len(generator._lead) - 1
+            with self._head.over(torch.nn.functional.pad(keep, (behind, 0))):
+                logits = generator.model(
+                    encoder_outputs=BaseModelOutput(last_hidden_state=self.states[rows]),
+                    attention_mask=self.mask[rows],
+                    decoder_input_ids=torch.cat([start, labels[:, :-1]], dim=1),
+                    past_key_values=_rows_of(self._cross, rows),
+                    use_cache=True,
+                    return_dict=True,
+                ).logits
+            values = target_log_probabilities(logits[0], labels[keep])
+        return list(torch.split(values.float().cpu(), [len(target) for target in targets]))
+
+    def _with_source(self, rows: Tensor, labels: Tensor, keep: Tensor) -> Tensor:
+        model: Any = self._generator.model
+        found: Tensor = model.target_log_probabilities(
+            BaseModelOutput(last_hidden_state=self.states[rows]),
+            self.mask[rows],
+            labels.masked_fill(~keep, -100),
+            self.ids[rows],
+        )
+        return found[keep]
+
+    def _projected(self) -> EncoderDecoderCache:
+        """The keys and values, made by one step of the decoder, of which nothing else is used."""
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        start = torch.full((len(self.ids), 1), self._generator._lead[0], device=self.states.device)
+        first = torch.zeros_like(start, dtype=torch.bool)
+        first[0] = True
+        with self._head.over(first):
+            self._generator.model(
+                encoder_outputs=BaseModelOutput(last_hidden_state=self.states),
+                attention_mask=self.mask,
+                decoder_input_ids=start,
+                past_key_values=cache,
+                use_cache=True,
+                return_dict=True,
+            )
+        return cache
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows of unequal length, padded at the right, and their mask (1 where there is a token), both ``(n, width)``."""
+    width = max(map(len, rows), default=0)
+    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], dtype=torch.long, device=device)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    return ids, (torch.arange(width, device=device) < lengths[:, None]).long()
+
+
+def _stacked(passages: Sequence[EncodedPassage], width: int, model: PreTrainedModel) -> Tensor:
+    parts = []
+    for passage in passages:
+        if passage.states is None or len(passage.states) != len(passage.token_ids):
+            raise UsageError("these passages were not encoded by an encoder-decoder", mend="Use encode of this object")
+        parts.append(passage.states.to(device=model.device, dtype=model.dtype))
+    made = parts[0].new_zeros(len(parts), width, parts[0].shape[1])
+    for row, part in zip(made, parts, strict=True):
+        row[: len(part)] = part
+    return made
+
+
+def _rows_of(cache: EncoderDecoderCache, rows: Tensor) -> EncoderDecoderCache:
+    """A cache for these rows: an empty self-attention part, and the passages' keys and values."""
+    cross = DynamicCache()
+    layers: Any = cache.cross_attention_cache.layers
+    for number, layer in enumerate(layers):
+        cross.update(layer.keys[rows], layer.values[rows], number)
+    return EncoderDecoderCache(DynamicCache(), cross)
+
+
+def _decoder_lead(model: PreTrainedModel) -> list[int]:
+    """What the decoder reads before a query: its start token, and a token its checkpoint forces behind it (BART's)."""
+    start = None
+    for config in (model.generation_config, model.config):
+        start = getattr(config, "decoder_start_token_id", None) if start is None else start
+    if not isinstance(start, int):
+        raise UsageError(
+            f"{type(model).__name__} has no decoder_start_token_id", mend="Set it in the model's configuration"
+        )
+    forced = getattr(model.generation_config, "forced_bos_token_id", None)
+    return [start] if forced is None else [start, int(forced)]
