@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,8 @@ _SLOT = re.compile(r"\{([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?\}")
 
 def expand(yaml: YamlSource) -> dict[str, Any]:
     """A recipe's content without ``each``: every entry of a mapping whose key names a variable, once for each value.
+
+    Entries of that kind which stand together are repeated together, so that a table's sections stay whole.
 
     ``{set}`` stands for the name and ``{set.title}`` for one of its properties; a text that is nothing but a property
     becomes that property, of whatever type. A property that is missing is an error.
@@ -54,15 +57,22 @@ def _expanded(value: Any, variable: str, names: Mapping[str, Any], yaml: YamlSou
     if not isinstance(value, Mapping):
         return value
     made: dict[str, Any] = {}
-    for key, item in value.items():
-        here = (*place, str(key))
-        if any(slot[1] == variable for slot in _SLOT.finditer(str(key))):
-            for name, properties in names.items():
-                filled = _Filler(variable, str(name), properties or {}, yaml.where(here))
+    repeated = itertools.groupby(value.items(), lambda entry: _names(str(entry[0]), variable))
+    for with_slot, group in repeated:
+        entries = list(group)
+        if not with_slot:
+            made |= {key: _expanded(item, variable, names, yaml, (*place, str(key))) for key, item in entries}
+            continue
+        # Entries that stand together stay together: all of the first thing, then all of the next.
+        for name, properties in names.items():
+            for key, item in entries:
+                filled = _Filler(variable, str(name), properties or {}, yaml.where((*place, str(key))))
                 made[str(filled(str(key)))] = filled(item)
-        else:
-            made[key] = _expanded(item, variable, names, yaml, here)
     return made
+
+
+def _names(key: str, variable: str) -> bool:
+    return any(slot[1] == variable for slot in _SLOT.finditer(key))
 
 
 class _Filler:

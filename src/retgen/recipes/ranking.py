@@ -84,10 +84,7 @@ def candidate_queries(context: StageContext, split: Split, role: str = "candidat
 
 def candidate_run(context: StageContext, split: Split, role: str = "candidates") -> Run:
     """The run of a split."""
-    run, _, _ = read_outcome(context.input(role), split)
-    if run is None:
-        raise UsageError(f"there are no candidates for {split}", where=context.name)
-    return run
+    return outcome_of(context.input(role), split)[0]
 
 
 def candidate_qrels(context: StageContext, split: Split) -> Qrels:
@@ -99,8 +96,9 @@ def candidate_qrels(context: StageContext, split: Split) -> Qrels:
 def ranking_outcome(context: StageContext) -> None:
     """The candidates as a system of their own: BM25's row."""
     for split in SPLITS[1:]:
-        run, _, seconds = read_outcome(context.input("candidates"), split)
+        run, seconds = outcome_of(context.input("candidates"), split)
         write_outcome(context.folder, run, None, seconds, split)
+    report_ranking(context)
 
 
 @stage("ranking-bi-encoder", version="1", needs=["collection", "candidates"])
@@ -115,28 +113,42 @@ def ranking_bi_encoder(context: StageContext, model: str = "minilm", k: int = 10
         start = time.perf_counter()
         run = retriever.search(queries, k=k)
         write_outcome(context.folder, run, None, time.perf_counter() - start, split)
+    report_ranking(context)
 
 
-@stage("measure-ranking", version="1", needs=["candidates", "outcome"])
-def measure_ranking(context: StageContext, measures: list[str] = list(MEASURES), min_hits: int = 0) -> None:  # noqa: B006
-    """The columns of a row over all test questions, and milliseconds a question.
+def report_ranking(context: StageContext, *, min_hits: int = 0) -> None:
+    """Report the columns of the row whose test run stands in the stage's folder: measures, questions, milliseconds.
 
     Args:
-        context: of the stage.
-        measures: in the grammar of ir_measures; they name the columns.
-        min_hits: only questions for which the first stage found so many passages; 0 takes all. Leaving out the others,
-            as some published code does, is a choice that has to be said.
+        context: of the stage; it needs ``candidates``.
+        min_hits: see `ranking_subset`.
+
+    Raises:
+        UsageError: no question has so many candidates.
     """
     first = candidate_run(context, "test")
     ids = [query_id for query_id in first.query_ids if len(first.doc_ids(query_id)) >= min_hits]
     if not ids:
         raise UsageError(f"no question has {min_hits} candidates", where=context.name)
-    run, _, seconds = read_outcome(context.input("outcome"))
-    if run is None:
-        raise UsageError("there is no run to measure", where=context.name)
-    found = evaluate_run(run, candidate_qrels(context, "test"), measures, query_ids=ids)
+    run, seconds = outcome_of(context.folder, "test")
+    found = evaluate_run(run, candidate_qrels(context, "test"), list(MEASURES), query_ids=ids)
     values = {**found.means, "questions": len(ids), "ms": 1000 * seconds / max(1, len(first))}
-    context.report(values, per_question={name: dict(found.per_query[name]) for name in measures})
+    context.report(values, per_question={name: dict(found.per_query[name]) for name in MEASURES})
+
+
+@stage("ranking-subset", version="1", needs=["candidates", "outcome"])
+def ranking_subset(context: StageContext, min_hits: int = 100) -> None:
+    """A system on the questions alone for which the first stage found enough passages.
+
+    Published code of the method leaves the others out without a word; all questions is what the other rows are over.
+
+    Args:
+        context: of the stage.
+        min_hits: of the first stage.
+    """
+    run, seconds = outcome_of(context.input("outcome"), "test")
+    write_outcome(context.folder, run, None, seconds)
+    report_ranking(context, min_hits=min_hits)
 
 
 def _without_themselves(retriever: BM25, queries: list[Query], k: int) -> Run:

@@ -1,0 +1,94 @@
+"""Stages that re-rank candidates with a model, and that average a system over collections."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+from retgen.corpus import Corpus
+from retgen.errors import UsageError
+from retgen.recipes.collections import SPLITS
+from retgen.recipes.context import StageContext
+from retgen.recipes.measuring import write_outcome
+from retgen.recipes.ranking import MEASURES, candidate_queries, candidate_run, report_ranking
+from retgen.recipes.stages import stage
+from retgen.recipes.work import read_report
+from retgen.rerank.candidates import CandidateReranker
+
+Component = Literal["cross_encoder", "generator"]
+FOLDERS: dict[Component, str] = {"cross_encoder": "cross-encoder", "generator": "query-generator"}
+"""Where a stage that trains a model keeps it."""
+
+
+@stage("reranked", version="1", seeded=True, isolated=True, needs=["collection", "candidates", "model?"])
+def reranked(
+    context: StageContext,
+    component: Component,
+    model: str = "",
+    preset: str = "jpr",
+    depth: int = 100,
+    max_length: int = 0,
+    quantization: str = "",
+) -> None:
+    """The first stage's best passages by a cross-encoder or a query generator; every score rides along.
+
+    Args:
+        context: of the stage; its ``model`` is a stage that trained one.
+        component: which of the two.
+        model: a folder inside the data (declare its files under ``data``), or a hub id, where no stage trained one.
+        preset: of lengths and templates.
+        depth: passages of a question.
+        max_length: tokens of a pair (cross-encoder) or of a passage (generator); 0 is the preset's.
+        quantization: ``int8`` or ``int4``, for large language models where the hardware can.
+    """
+    if ("model" in context.inputs) == bool(model):
+        raise UsageError("a re-ranking needs one model: of a stage, or by name", where=context.name)
+    place: str | Path = (
+        context.input("model") / FOLDERS[component] if "model" in context.inputs else _named(context, model)
+    )
+    reranker = open_reranker(component, place, preset, max_length, quantization)
+    corpus = Corpus.open(context.input("collection") / "corpus")
+    for split in SPLITS[1:]:
+        queries = candidate_queries(context, split)
+        run = candidate_run(context, split).top(depth)
+        start = time.perf_counter()
+        found = reranker.rerank(queries, run, corpus, progress=context.progress)
+        write_outcome(context.folder, found, None, time.perf_counter() - start, split)
+    report_ranking(context)
+
+
+def open_reranker(
+    component: Component, place: str | Path, preset: str, max_length: int = 0, quantization: str = ""
+) -> CandidateReranker:
+    """A re-ranker from a saved model."""
+    if component == "cross_encoder":
+        from retgen.rerank.cross_encoder import PRESETS, CrossEncoder
+
+        pairs = preset if preset in PRESETS else "jpr"
+        return CrossEncoder.from_pretrained(place, preset=pairs, max_length=max_length or None)
+    from retgen.rerank.query_likelihood import QueryLikelihood
+
+    return QueryLikelihood.from_pretrained(
+        place, preset, quantization=quantization or None, max_passage_tokens=max_length or None
+    )
+
+
+def _named(context: StageContext, model: str) -> str | Path:
+    """A model by name: a folder inside the data, or else whatever else transformers takes."""
+    inside = context.data / model if context.data is not None else None
+    return inside if inside is not None and inside.is_dir() else model
+
+
+@stage("mean-ranking", version="1")
+def mean_ranking(context: StageContext) -> None:
+    """A system's mean over collections: of the columns that each of the stages it needs has reported."""
+    reports = [read_report(folder).values for folder in context.inputs.values()]
+    if not reports:
+        raise UsageError("a mean needs at least one stage", where=context.name)
+    means = {}
+    for name in MEASURES:
+        values = [report[name] for report in reports]
+        means[name] = fmean(float(value) for value in values if value is not None)
+    context.report(means)
