@@ -17,16 +17,15 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
 
 from retgen.errors import UsageError
-from retgen.models.cross_encoder_sources import longest_input
-from retgen.models.pair_inputs import PairInputs
-from retgen.models.prompt_format import find_format
+from retgen.models.query_generator import QueryGenerator
+from retgen.rerank.cross_encoder import CrossEncoder
 from retgen.train.arguments import require_dev_for_best
 from retgen.train.candidates import LabelledCandidates
 from retgen.train.joint_batches import DrawnCandidates, JointCollator
-from retgen.train.joint_dev import JointDev
+from retgen.train.joint_dev import JointDev, evaluation_mode
 from retgen.train.joint_model import JointModel
 from retgen.train.joint_options import JointTraining
-from retgen.train.resumable import Progress, ResumableTrainer, fingerprint, train_resumably, weight_shapes
+from retgen.train.resumable import Measure, Progress, ResumableTrainer, fingerprint, train_resumably, weight_shapes
 from retgen.train.sampling import FollowEpochs, LengthBucketSampler
 
 if TYPE_CHECKING:
@@ -100,12 +99,6 @@ def train_joint(
     options = options or JointTraining()
     _check(candidates, options)
     require_dev_for_best(options, evaluates=bool(dev))
-    prompt = find_format(options.preset)
-    if prompt.reduction != "mean":
-        raise UsageError(
-            f"joint fine-tuning matches log-likelihoods a token, and the prompt format {prompt.name!r} sums them",
-            mend="Take a format whose reduction is mean, such as jpr or jpr-beir",
-        )
     model = JointModel(
         cross_encoder,
         generator,
@@ -115,16 +108,38 @@ def train_joint(
     )
     device = cross_encoder.device
     model.to(device)
-    longest = longest_input(cross_encoder, cross_encoder_tokenizer) or options.max_pair_tokens
-    pair_inputs = PairInputs(cross_encoder_tokenizer, min(options.max_pair_tokens, longest))
-    collator = JointCollator(documents, pair_inputs, generator_tokenizer, prompt)
-    measured = JointDev(dev, collator, options.generator_weight) if dev else None
-    decisive = (options, weight_shapes(model), getattr(documents, "fingerprint", None), options.keep_best and dev)
+    nn.Module.float(generator)
+
+    def rerankers() -> tuple[CrossEncoder, QueryGenerator]:
+        # Made anew where they are asked: trainer may have moved the models, and each holds what it was told of them.
+        with evaluation_mode(model):
+            reader = CrossEncoder(
+                cross_encoder,
+                cross_encoder_tokenizer,
+                max_length=options.max_pair_tokens,
+                device=str(cross_encoder.device),
+                dtype="fp32",
+            )
+            return reader, QueryGenerator(generator, generator_tokenizer, options.preset)
+
+    reader, writer = rerankers()
+    if writer.format.reduction != "mean":
+        raise UsageError(
+            f"joint fine-tuning matches log-likelihoods a token; the prompt format {writer.format.name!r} sums them",
+            mend="Take a format whose reduction is mean, such as jpr or jpr-beir",
+        )
+    # It writes what the re-rankers read, so that what is trained is what will be asked.
+    collator = JointCollator(documents, reader, writer)
+    questions = JointDev(dev, documents, options.generator_weight) if dev else None
+    measure = (lambda: questions.measure(*rerankers())) if questions is not None else None
+    lengths = (reader.max_length, writer.format)
+    fixed = (options, lengths, weight_shapes(model), getattr(documents, "fingerprint", None))
+    decisive = (*fixed, dev if options.keep_best else None)
 
     def build(folder: Path, callbacks: list[TrainerCallback]) -> ResumableTrainer:
-        return _JointTrainer(model, folder, options, device, candidates, collator, measured, callbacks)
+        return _JointTrainer(model, folder, options, device, candidates, collator, measure, callbacks)
 
-    before = measured.measure(model) if measured is not None else {}
+    before = measure() if measure is not None else {}
     with _frozen(generator, options.freeze_encoder):
         record = train_resumably(
             model,
@@ -186,7 +201,7 @@ class _JointTrainer(ResumableTrainer):
         device: torch.device,
         candidates: Sequence[LabelledCandidates],
         collator: JointCollator,
-        dev: JointDev | None,
+        measure: Measure | None,
         callbacks: Sequence[TrainerCallback],
     ) -> None:
         dataset = DrawnCandidates(candidates, options)
@@ -209,7 +224,7 @@ class _JointTrainer(ResumableTrainer):
                 ClipEachModel([model.cross_encoder, model.generator], options.max_grad_norm),
                 *callbacks,
             ],
-            measure=(lambda: dev.measure(model)) if dev is not None else None,
+            measure=measure,
         )
         # Trainer would clip both models as one.
         self.args.max_grad_norm = 0.0

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.data import Dataset
 
-from retgen.errors import UnknownDocumentError, UsageError
-from retgen.train.candidates import LabelledCandidates
+from retgen.errors import UsageError
+from retgen.train.candidates import LabelledCandidates, passage_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
 
-    from retgen.models.pair_inputs import PairInputs
-    from retgen.models.prompt_format import PromptFormat
+    from retgen.models.query_generator import QueryGenerator
+    from retgen.rerank.cross_encoder import CrossEncoder
     from retgen.train.joint_options import JointTraining
-    from retgen.types import Document, DocumentSource
+    from retgen.types import DocumentSource
 
 IGNORED = -100
 """The label of a token that is none."""
@@ -65,32 +64,24 @@ def draw_candidates(question: LabelledCandidates, options: JointTraining, epoch:
 
 
 class JointCollator:
-    """Makes a batch of questions.
+    """Makes a batch of questions. Both models read what their re-rankers would give them.
 
     Args:
         documents: the candidates' corpus.
-        pair_inputs: writes (question, "title text") pairs for the cross-encoder.
-        generator_tokenizer: writes passages and questions, as ``prompt`` says.
-        prompt: of the generator.
+        reader: the cross-encoder; it writes (question, "title text") pairs.
+        writer: the generator; it writes passages and questions as its format says.
 
     Raises:
         UsageError: a tokenizer cannot pad.
     """
 
-    def __init__(
-        self,
-        documents: DocumentSource,
-        pair_inputs: PairInputs,
-        generator_tokenizer: PreTrainedTokenizerBase,
-        prompt: PromptFormat,
-    ) -> None:
-        for name, tokenizer in (("cross-encoder", pair_inputs.tokenizer), ("generator", generator_tokenizer)):
+    def __init__(self, documents: DocumentSource, reader: CrossEncoder, writer: QueryGenerator) -> None:
+        for name, tokenizer in (("cross-encoder", reader.tokenizer), ("generator", writer.tokenizer)):
             if tokenizer.pad_token_id is None:
                 raise UsageError(f"the {name}'s tokenizer has no padding token", mend="Set tokenizer.pad_token")
         self.documents = documents
-        self.pair_inputs = pair_inputs
-        self.generator_tokenizer = generator_tokenizer
-        self.prompt = prompt
+        self.reader = reader
+        self.writer = writer
 
     def __call__(self, questions: Sequence[LabelledCandidates]) -> dict[str, Tensor]:
         """The batch; Q questions, C the most candidates of one, P pairs, U different passages.
@@ -108,35 +99,27 @@ class JointCollator:
         for question in questions:
             for doc_id in question.passages:
                 numbers.setdefault(doc_id, len(numbers))
-        passages = [self._document(doc_id) for doc_id in numbers]
+        passages = [passage_of(self.documents, doc_id) for doc_id in numbers]
         pair_passage = [numbers[doc_id] for question in questions for doc_id in question.passages]
         pair_question = [row for row, question in enumerate(questions) for _ in question.passages]
-        pairs = self.pair_inputs(
+        pairs = self.reader.inputs(
             [
                 (questions[row].query.text, passages[number].contents)
                 for row, number in zip(pair_question, pair_passage, strict=True)
             ]
         )
-        read = self.prompt.passage_ids(self.generator_tokenizer, passages)
-        written = self.prompt.query_ids(self.generator_tokenizer, [question.query.text for question in questions])
+        read = self.writer.passage_ids(passages)
+        written = self.writer.query_ids([question.query.text for question in questions])
         return {
             "relevance": padded([list(question.labels) for question in questions], 0),
             "candidate_mask": padded([[1] * len(question) for question in questions], 0).bool(),
             **{f"pair_{name}": values for name, values in pairs.items()},
-            "passage_ids": padded(read, int(self.generator_tokenizer.pad_token_id)),
+            "passage_ids": padded(read, int(self.writer.tokenizer.pad_token_id)),
             "passage_mask": padded([[1] * len(row) for row in read], 0),
             "question_ids": padded(written, IGNORED),
             "pair_passage": torch.tensor(pair_passage),
             "pair_question": torch.tensor(pair_question),
         }
-
-    def _document(self, doc_id: str) -> Document:
-        try:
-            return self.documents[doc_id]
-        except UnknownDocumentError:
-            raise
-        except KeyError as error:
-            raise UnknownDocumentError(doc_id) from error
 
 
 def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:

@@ -94,12 +94,6 @@ class JointModel(nn.Module):
         parts = {"loss": loss.total, "retrieval": loss.retrieval, "generation": loss.generation}
         return {**parts, "matching": loss.matching} if loss.matching is not None else parts
 
-    def scores(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The cross-encoder's logits (P,) and the generator's mean token log-likelihoods (P,), in fp32."""
-        every = torch.ones_like(batch["pair_question"], dtype=torch.bool)
-        written = (batch["question_ids"] != IGNORED)[batch["pair_question"]]
-        return self.logits(batch), mean_log_likelihoods(self.token_log_probabilities(batch, every), written)
-
     def logits(self, batch: dict[str, Tensor]) -> Tensor:
         """The cross-encoder's logits (P,), in fp32."""
         inputs = {

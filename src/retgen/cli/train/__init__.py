@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from retgen.cli.running import CommandGroup
+from retgen.cli.train.joint import joint
 from retgen.cli.train.unigen import unigen
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
 )
 
 app.command("unigen")(unigen)
+app.command("joint")(joint)
 
 
 @app.callback()
