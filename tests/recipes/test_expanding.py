@@ -42,7 +42,7 @@ def _load(place: Path, text: str, **options: Any) -> Any:
 
 def test_entries_are_repeated_in_order_with_their_values(tmp_path: Path) -> None:
     recipe = _load(tmp_path, TEXT)
-    assert list(recipe.rows) == ["a-low", "b-low", "a-high", "b-high"]
+    assert list(recipe.rows) == ["a-low", "a-high", "b-low", "b-high"]
     assert recipe.stages["b-low"].params == {"mean": 0.6, "questions": 40}
     assert recipe.rows["b-low"].label == "Low on b"
     assert recipe.rows["a-high"].needs == ["a-high"]

@@ -1,0 +1,86 @@
+"""Small collections and models in the forms that are published: DPR's files, BEIR folders, saved checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+
+from retgen import almanac
+from retgen.almanac import AlmanacQuestion
+from retgen.formats.dpr import Example, write_examples, write_passages
+from retgen.types import Document, Query
+from tests.models.checkpoints import byte_level_tokenizer, save_seq2seq, wordpiece_tokenizer
+
+
+def small_almanac(passages: int) -> tuple[list[Document], dict[str, list[AlmanacQuestion]]]:
+    """Some passages of the almanac, and their questions by split."""
+    documents = almanac.documents()[:passages]
+    ids = {document.id for document in documents}
+    return documents, {
+        split: [question for question in almanac.questions(split) if question.doc_id in ids]
+        for split in ("train", "dev", "test")
+    }
+
+
+def write_dpr(folder: Path, *, name: str = "nq", passages: int = 30, questions: int = 12) -> None:
+    """``psgs_w100.tsv``, two training files and the test questions as DPR publishes them."""
+    documents, asked = small_almanac(passages)
+    renamed = {document.id: Document(str(n), document.text, document.title) for n, document in enumerate(documents, 1)}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_passages(folder / "psgs_w100.tsv", renamed.values())
+    for split in ("train", "dev"):
+        examples = [
+            Example(Query(str(n), question.text), question.answers, (renamed[question.doc_id],))
+            for n, question in enumerate(_spread(asked[split], questions))
+        ]
+        write_examples(folder / f"biencoder-{name}-{split}.json", examples)
+    with (folder / f"{name}-test.csv").open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, delimiter="\t")
+        for question in _spread(asked["test"], questions):
+            writer.writerow([question.text, repr(list(question.answers))])
+
+
+def write_beir(folder: Path, *, passages: int = 12, questions: int = 4, splits: Sequence[str] = ("test",)) -> None:
+    """A BEIR folder; the second passage of every question is judged 2 where it is relevant, else 0."""
+    documents, asked = small_almanac(passages)
+    (folder / "qrels").mkdir(parents=True)
+    with (folder / "corpus.jsonl").open("w", encoding="utf-8") as out:
+        for document in documents:
+            out.write(json.dumps({"_id": document.id, "title": document.title, "text": document.text}) + "\n")
+    with (folder / "queries.jsonl").open("w", encoding="utf-8") as out:
+        for split in splits:
+            for question in _spread(asked[split], questions):
+                out.write(json.dumps({"_id": question.id, "text": question.text}) + "\n")
+    for split in splits:
+        lines = [f"{question.id}\t{question.doc_id}\t1" for question in _spread(asked[split], questions)]
+        (folder / "qrels" / f"{split}.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]) + "\n")
+
+
+def save_models(folder: Path) -> None:
+    """Tiny checkpoints with random weights: a T5, a decoder-only language model, a cross-encoder."""
+    torch.manual_seed(0)
+    save_seq2seq(folder / "t5")
+    words = wordpiece_tokenizer()
+    bert = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=512, num_labels=1, pad_token_id=words.pad_token_id,
+    )  # fmt: skip
+    BertForSequenceClassification(bert).save_pretrained(folder / "cross-encoder")
+    words.save_pretrained(folder / "cross-encoder")
+    pieces = byte_level_tokenizer()
+    gpt = GPT2Config(
+        vocab_size=len(pieces), n_embd=16, n_layer=1, n_head=2, n_positions=1024,
+        bos_token_id=pieces.bos_token_id, eos_token_id=pieces.eos_token_id,
+    )  # fmt: skip
+    GPT2LMHeadModel(gpt).save_pretrained(folder / "causal")
+    pieces.save_pretrained(folder / "causal")
+
+
+def _spread(questions: Sequence[AlmanacQuestion], most: int) -> list[AlmanacQuestion]:
+    step = max(1, len(questions) // most)
+    return list(questions[::step][:most])
