@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
+from string import ascii_lowercase, digits
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
@@ -37,12 +40,9 @@ FAMILIES: dict[str, PreTrainedConfig] = {
 
 def pair_tokenizer(longest: int = 64) -> PreTrainedTokenizerFast:
     """A lower-casing WordPiece tokenizer; ``[CLS] query [SEP] passage [SEP]``, as BERT's."""
-    core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    core = Tokenizer(models.WordPiece(_vocabulary(), unk_token="[UNK]"))
     core.normalizer = normalizers.BertNormalizer()
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    core.train_from_iterator(
-        TEXTS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=SPECIALS, show_progress=False)
-    )
     core.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -53,6 +53,15 @@ def pair_tokenizer(longest: int = 64) -> PreTrainedTokenizerFast:
         mask_token="[MASK]", model_max_length=longest,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )  # fmt: skip
+
+
+def _vocabulary() -> dict[str, int]:
+    # Not learnt: the tokenizers library learns another one in every process.
+    found = Counter(re.findall(r"[a-z]+", " ".join(TEXTS).lower()))
+    words = sorted(word for word, times in found.items() if times > 1)
+    characters = sorted({character for text in TEXTS for character in text.lower()} | set(ascii_lowercase + digits))
+    pieces = [*SPECIALS, *words, *characters, *(f"##{character}" for character in characters)]
+    return {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
 
 
 def save_classifier(folder: Path, family: str = "bert", *, outputs: int = 1, spread: float = 1.0) -> Path:

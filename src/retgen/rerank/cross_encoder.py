@@ -24,8 +24,8 @@ from retgen.types import Document, Explanation, FloatArray, Query
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-PRESETS: Mapping[str, int] = {"jpr": 512, "authors-code": 320}
-"""Tokens of a pair: what the paper says, and what its authors' code does."""
+PRESETS: Mapping[str, int] = {"jpr": 512, "jpr-beir": 512, "upr": 512, "authors-code": 320}
+"""Tokens of a pair: what the paper says, and what its authors' code does. The names are those of the generator's."""
 _BLOCK = 8192
 """Pairs that are tokenised, and sorted by length, at once."""
 _OCCLUSIONS = 64
@@ -102,7 +102,8 @@ class CrossEncoder(CandidateReranker):
             source: a folder or hub id of any sequence-classification checkpoint with one output or two: those of
                 sentence-transformers, plain transformers' or our own; or a source of an untrained one, see
                 `retgen.models.cross_encoder_sources.load_cross_encoder`.
-            preset: ``jpr`` (512 tokens a pair, as the paper says) or ``authors-code`` (320).
+            preset: ``jpr`` (512 tokens a pair, as the paper says; ``jpr-beir`` and ``upr``, which differ in what a
+                generator reads, are the same here) or ``authors-code`` (320).
             max_length: tokens of a pair, whatever the preset says.
             attn_implementation: ``eager``, ``sdpa``, …; the family's own by default.
             options: of this class: ``query_share``, ``batch_tokens``, ``device``, ``dtype``.
@@ -113,7 +114,7 @@ class CrossEncoder(CandidateReranker):
             ArtefactError: a folder that retgen saved is torn, or of another kind.
         """
         if preset not in PRESETS:
-            raise UsageError(f"unknown preset {preset!r} of a cross-encoder", mend=f"Choose {' or '.join(PRESETS)}")
+            raise UsageError(f"unknown preset {preset!r} of a cross-encoder", mend=f"Choose {', '.join(PRESETS)}")
         with no_progress_bars():
             model, tokenizer = load_cross_encoder(source)
         if attn_implementation is not None:
