@@ -44,6 +44,7 @@ class PassageEncoder(nn.Module):
         super().__init__()
         self.embed_tokens = embeddings
         self.network = build_encoder(options)
+        self.config = self.network.config
         self.pad_token_id = pad_token_id
         self.frozen = frozen
 

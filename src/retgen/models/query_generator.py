@@ -78,7 +78,8 @@ class QueryGenerator(QueryModel):
             max_query_tokens=max_query_tokens,
             batch_tokens=batch_tokens,
         )
-        self._lead = _decoder_lead(model)
+        self.lead = _decoder_lead(model)
+        """What the decoder reads before a query: its start token, and a token its checkpoint forces behind it."""
         self._reads_source = bool(getattr(model, "reads_source_ids", False))
 
     @classmethod
@@ -195,7 +196,7 @@ class QueryGenerator(QueryModel):
         rows = self.passage_ids(passages)
         found: list[list[str]] = [[] for _ in rows]
         end = end_token_id(self.tokenizer)
-        settings = plain_generation(self.model, max_new_tokens, self._pad, end)
+        settings = plain_generation(self.model, max_new_tokens, self.pad_token_id, end)
         for batch in length_sorted_batches([len(row) * n for row in rows], self.batch_tokens):
             chosen = [rows[number] for number in batch]
             ids, mask = self._padded(chosen)
@@ -215,7 +216,8 @@ class QueryGenerator(QueryModel):
         return found
 
     @property
-    def _pad(self) -> int:
+    def pad_token_id(self) -> int:
+        """What inputs and targets are filled up with; masked wherever it stands."""
         pad = self.tokenizer.pad_token_id
         # Padding is masked wherever it stands, so any token will do.
         return int(pad) if pad is not None else end_token_id(self.tokenizer)
@@ -224,7 +226,7 @@ class QueryGenerator(QueryModel):
         return position_limit(self.model.get_encoder())
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        return padded(rows, self._pad, self.model.device)
+        return padded(rows, self.pad_token_id, self.model.device)
 
 
 class _Group:
@@ -242,15 +244,15 @@ class _Group:
         """For each pair of a batch, its target's token log-likelihoods."""
         generator, device = self._generator, self.states.device
         rows = torch.tensor(batch.rows, device=device)
-        labels, real = padded(targets, generator._pad, device)
+        labels, real = padded(targets, generator.pad_token_id, device)
         if not labels.shape[1]:
             return [torch.zeros(0) for _ in targets]
         keep = real.bool()
         if self._cross is None:
             values = self._with_source(rows, labels, keep)
         else:
-            start = torch.tensor(generator._lead, device=device).expand(len(targets), -1)
-            behind = len(generator._lead) - 1
+            start = torch.tensor(generator.lead, device=device).expand(len(targets), -1)
+            behind = len(generator.lead) - 1
             with self._head.over(torch.nn.functional.pad(keep, (behind, 0))):
                 logits = generator.model(
                     encoder_outputs=BaseModelOutput(last_hidden_state=self.states[rows]),
@@ -276,7 +278,7 @@ class _Group:
     def _projected(self) -> EncoderDecoderCache:
         """The keys and values, made by one step of the decoder, of which nothing else is used."""
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        start = torch.full((len(self.ids), 1), self._generator._lead[0], device=self.states.device)
+        start = torch.full((len(self.ids), 1), self._generator.lead[0], device=self.states.device)
         first = torch.zeros_like(start, dtype=torch.bool)
         first[0] = True
         with self._head.over(first):

@@ -1,8 +1,8 @@
-"""Which weights of a UniGen are trained, and at which rate."""
+"""Which weights of a model are trained, and at which rate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,16 +37,31 @@ def parameter_groups(model: UniGenForRetrievalAndAnswering, options: UniGenTrain
     }
     family = (model.config.encoder or {}).get("model_type")
     brought = (*_ENCODER, *_DECODERS) if family in T5_FAMILY else _ENCODER
+
+    def rate(name: str, parameter: nn.Parameter) -> float:
+        if id(parameter) in scalars:
+            return options.prior_learning_rate
+        return options.learning_rate if name.startswith(brought) else fresh_rate
+
+    return decayed_groups(model, rate, options.weight_decay)
+
+
+def decayed_groups(
+    model: nn.Module, rate: Callable[[str, nn.Parameter], float], weight_decay: float
+) -> list[dict[str, Any]]:
+    """AdamW's groups: every weight that is trained, once; matrices decay, the rest not.
+
+    Args:
+        model: whose weights.
+        rate: gives a weight's learning rate for its name and itself.
+        weight_decay: of matrices.
+    """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        rate = options.learning_rate if name.startswith(brought) else fresh_rate
-        if id(parameter) in scalars:
-            rate = options.prior_learning_rate
-        decay = options.weight_decay if parameter.dim() > 1 else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
-    return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
+        if parameter.requires_grad:
+            decay = weight_decay if parameter.dim() > 1 else 0.0
+            groups.setdefault((rate(name, parameter), decay), []).append(parameter)
+    return [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()]
 
 
 @contextmanager

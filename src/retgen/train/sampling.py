@@ -23,13 +23,18 @@ class LengthBucketSampler(Sampler[int]):
         batch_size: examples a batch.
         seed: of the order.
         chunk: batches that are sorted together; more pad less and mix less.
+        groups: a number for every example; those of one group stand together, so that most batches hold all of a group.
+            A group's examples have the same length. None groups nothing.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, chunk: int = 20) -> None:
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, seed: int, chunk: int = 20, groups: Sequence[int] | None = None
+    ) -> None:
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
         self.chunk = chunk
+        self.groups = groups
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -43,10 +48,17 @@ class LengthBucketSampler(Sampler[int]):
         chance = random.Random(self.seed * 1_000_003 + self.epoch)
         order = list(range(len(self.lengths)))
         chance.shuffle(order)
+        group = self.groups
+        if group is not None:
+            first = {group[item]: place for place, item in reversed(list(enumerate(order)))}
+            order.sort(key=lambda item: first[group[item]])
         size = self.batch_size * self.chunk
         batches: list[list[int]] = []
         for start in range(0, len(order), size):
-            part = sorted(order[start : start + size], key=lambda item: (self.lengths[item], item))
+            part = sorted(
+                order[start : start + size],
+                key=lambda item: (self.lengths[item], item if group is None else group[item], item),
+            )
             batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
         # The one short batch stays last, or the loader would cut all batches behind it differently.
         short = [batch for batch in batches if len(batch) < self.batch_size]
