@@ -180,6 +180,19 @@ def test_parts_may_be_anything_that_scores_every_candidate() -> None:
     assert {i: zero.doc_ids(i) for i in zero} == {i: alone.doc_ids(i) for i in alone}
 
 
+def test_unigen_s_retrieval_decoder_may_stand_in_the_cross_encoder_s_place() -> None:
+    from tests.generative.test_conformance import fixed
+
+    first, given_run = fixed("free", False), first_run()
+    alone = first.rerank(QUERIES, given_run, CORPUS)
+    found = JointReranker(first, Brevity(), 0.0).rerank(QUERIES, given_run, CORPUS)
+    assert {i: found.doc_ids(i) for i in found} == {i: alone.doc_ids(i) for i in alone}
+    scores = {hit.doc_id: hit.components["unigen"] for hit in found["river"]}
+    assert scores == pytest.approx(alone.to_dict()["river"])
+    both = JointReranker(first, Brevity(), 0.5)
+    assert both.explain(QUERIES[2], CORPUS["nile"]).components["unigen"] == pytest.approx(scores["nile"], abs=1e-4)
+
+
 def test_a_part_that_leaves_candidates_out_is_named() -> None:
     class Lazy:
         def rerank(self, queries: Sequence[Query], run: Run, documents: DocumentSource, k: int | None = None) -> Run:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from retgen.cli.running import results, write_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from retgen.rerank.moves import Move, Moves
 
 _TOKENS_SHOWN = 4
+_COLUMN = 8
+_WIDE = 400  # of a table that goes to a file
 
 
 def print_moves(moves: Moves, *, as_json: bool) -> None:
@@ -21,7 +25,7 @@ def print_moves(moves: Moves, *, as_json: bool) -> None:
         for move in moves.moves:
             write_json({"query_id": moves.query.id, "query": moves.query.text, **move.to_json()})
         return
-    console = results()
+    console = _console()
     console.print(f"[{moves.query.id}] {moves.query.text}", style="bold", markup=False)
     if not moves.moves:
         console.print("This query has no candidates.", markup=False)
@@ -46,7 +50,7 @@ def _table(moves: Moves) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("after", "before", "moved"):
         table.add_column(heading, justify="right")
-    table.add_column("passage", overflow="fold", max_width=40)
+    table.add_column("passage", overflow="fold", min_width=24)
     for name in moves.weights:
         for heading in (name, "rank", "pull"):
             table.add_column(heading, justify="right")
@@ -76,10 +80,11 @@ def _named(move: Move) -> str:
 
 
 def _print_tokens(moves: Moves) -> None:
-    """The query's tokens as a table with a column each passage would be too wide: a row each, best passages first."""
+    """The query's tokens, a row each, with a column for each passage that there is room for, best first."""
     from rich.table import Table
+    from rich.text import Text
 
-    console = results()
+    console = _console()
     if not moves.tokens_are_the_query_s:
         console.print("\nWords that matter most, and what they add to the score:", markup=False)
         for move in moves.moves:
@@ -89,16 +94,22 @@ def _print_tokens(moves: Moves) -> None:
             )
         return
     shown = [move for move in moves.moves if move.tokens]
-    table = Table(box=None, pad_edge=False, title="Log-likelihood of the query's tokens, by the passage's new rank")
-    table.title_justify = "left"
-    table.add_column("token")
-    for move in shown:
-        table.add_column(str(move.after), justify="right")
-    from rich.text import Text
-
+    longest = max(len(token) for token, _ in shown[0].tokens)
+    room = max(1, (console.width - longest) // _COLUMN)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("token", no_wrap=True)
+    for move in shown[:room]:
+        table.add_column(str(move.after), justify="right", no_wrap=True)
     for place, (token, _) in enumerate(shown[0].tokens):
-        row = [move.tokens[place][1] for move in shown]
+        row = [move.tokens[place][1] for move in shown[:room]]
         best = max(row)
         table.add_row(Text(token), *(Text(f"{value:.2f}", "bold" if value == best else "") for value in row))
-    console.print()
+    console.print("\nLog-likelihood of the query's tokens, by the passage's new rank:", markup=False)
     console.print(table)
+
+
+def _console() -> Console:
+    """Standard output; a table that goes elsewhere than to a terminal is as wide as need be."""
+    from rich.console import Console
+
+    return results() if sys.stdout.isatty() else Console(highlight=False, soft_wrap=True, width=_WIDE)

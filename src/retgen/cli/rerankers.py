@@ -63,9 +63,16 @@ def open_reranker(
     device: str,
 ) -> CandidateReranker | JointReranker:
     """The re-ranker of that kind, its models opened. `check_models` has seen to it that they were given."""
+    from retgen.generative.quiet import no_progress_bars
+    from retgen.rerank.cross_encoder import CrossEncoder
     from retgen.rerank.joint import JointReranker
+    from retgen.rerank.query_likelihood import QueryLikelihood
 
-    if with_ == "jpr":
+    with no_progress_bars():
+        if with_ == "cross-encoder":
+            return CrossEncoder.from_pretrained(str(cross_encoder), preset=preset or "jpr", device=device)
+        if with_ == "query-likelihood":
+            return QueryLikelihood.from_pretrained(str(generator), preset, device=device, state_cache=state_cache)
         return JointReranker.from_pretrained(
             str(cross_encoder),
             str(generator),
@@ -74,10 +81,3 @@ def open_reranker(
             device=device,
             state_cache=state_cache,
         )
-    if with_ == "cross-encoder":
-        from retgen.rerank.cross_encoder import CrossEncoder
-
-        return CrossEncoder.from_pretrained(str(cross_encoder), preset=preset or "jpr", device=device)
-    from retgen.rerank.query_likelihood import QueryLikelihood
-
-    return QueryLikelihood.from_pretrained(str(generator), preset, device=device, state_cache=state_cache)

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 _ROSE, _FELL, _STAYED = "tab:green", "tab:red", "tab:gray"
 _PARTS = ("tab:blue", "tab:orange", "tab:purple", "tab:brown")
-_LABEL_CHARACTERS = 34
+_LABEL_CHARACTERS = 46
 _MOST_TOKENS = 28
 _MOST_WORDS = 3
-_WORD_CHARACTERS = 14
+_WORD_CHARACTERS = 22
 
 
 def tuning_curve(tuning: Tuning, *, title: str = "") -> Figure:
@@ -79,8 +79,8 @@ def moves_picture(moves: Moves, *, title: str = "") -> Figure:
 
     Left, a line from each passage's rank before to its rank after (green rose, red fell). Middle, how far each part
     pulls a passage above or below the query's mean candidate, in nats. Right, the log-likelihood of each of the query's
-    tokens under each passage (dark is likely), or the passage's own words that matter most, whichever the re-ranker
-    offers.
+    tokens under each passage, less the token's mean over the passages shown; or the passage's own words that matter
+    most, whichever the re-ranker offers.
 
     Args:
         moves: from `explain_moves`.
@@ -95,9 +95,9 @@ def moves_picture(moves: Moves, *, title: str = "") -> Figure:
         raise UsageError(f"the query {moves.query.id!r} has no candidates to draw")
     tokens = max(len(move.tokens) for move in rows)
     height = 1.9 + 0.34 * len(rows)
-    widths = [4.4, 2.8]
+    widths = [5.2, 2.8]
     if tokens:
-        widths.append(min(8.0, 1.4 + 0.34 * min(tokens, _MOST_TOKENS)) if moves.tokens_are_the_query_s else 4.4)
+        widths.append(min(8.0, 1.4 + 0.34 * min(tokens, _MOST_TOKENS)) if moves.tokens_are_the_query_s else 5.6)
     figure = _figure(sum(widths), height)
     panels = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
     _draw_slopes(panels[0], rows)
@@ -127,7 +127,7 @@ def _draw_slopes(axes: Axes, rows: tuple[Move, ...]) -> None:
         label = move.title if len(move.title) <= _LABEL_CHARACTERS else move.title[: _LABEL_CHARACTERS - 1] + "…"
         axes.text(1.06, place, f"{move.after}", ha="left", va="center", fontsize="small", fontweight="bold")
         axes.text(1.24, place, _plain(label), ha="left", va="center", fontsize="small")
-    axes.set_xlim(-0.25, 3.6)
+    axes.set_xlim(-0.25, 4.2)
     axes.set_xticks([0, 1], ["before", "after"])
     axes.set_yticks([])
     axes.set_title("Rank", loc="left", fontsize="small")
@@ -158,33 +158,31 @@ def _draw_pulls(axes: Axes, moves: Moves) -> None:
 
 
 def _draw_tokens(figure: Figure, axes: Axes, rows: tuple[Move, ...]) -> None:
-    longest = max((move.tokens for move in rows), key=len)[:_MOST_TOKENS]
-    values = np.full((len(rows), len(longest)), np.nan)
-    for row, move in enumerate(rows):
-        for column, (_, value) in enumerate(move.tokens[: len(longest)]):
-            values[row, column] = value
-    # Token for token the passages differ by little beside how the tokens differ: the weakest tenth shares one colour.
-    known = values[np.isfinite(values)]
-    lowest = float(np.quantile(known, 0.1)) if known.size else -1.0
-    image = axes.imshow(values, aspect="auto", cmap="YlGnBu", vmin=min(lowest, -1e-6), vmax=0.0)
-    axes.set_xticks(
-        range(len(longest)),
-        [_plain(token.lstrip("▁Ġ") or token) for token, _ in longest],
-        rotation=60,
-        ha="right",
-        rotation_mode="anchor",
-        fontsize="small",
-    )
+    # Tokens differ far more from each other than passages do: drawn as they are, all rows would look the same.
+    named = next(move.tokens for move in rows if move.tokens)
+    values = np.array([[value for _, value in move.tokens] or [np.nan] * len(named) for move in rows])
+    above = (values - np.nanmean(values, axis=0))[:, :_MOST_TOKENS]
+    widest = max(float(np.nanmax(np.abs(above))), 1e-6)
+    image = axes.imshow(above, aspect="auto", cmap="PuOr_r", vmin=-widest, vmax=widest)
+    labels = [_plain(token.lstrip("▁Ġ") or token) for token, _ in named[:_MOST_TOKENS]]
+    axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", rotation_mode="anchor", fontsize="small")
     axes.set_yticks([])
-    axes.set_title("log-likelihood of the query's tokens", loc="left", fontsize="small")
-    bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02, extend="min")
+    cut = f" (the first {_MOST_TOKENS} of {len(named)})" if len(named) > _MOST_TOKENS else ""
+    axes.set_title(
+        f"the query's tokens{cut}: log-likelihood\nabove the mean of these passages", loc="left", fontsize="small"
+    )
+    bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
     bar.ax.tick_params(labelsize="small")
 
 
 def _write_words(axes: Axes, rows: tuple[Move, ...]) -> None:
     for place, move in enumerate(rows):
         told = sorted(move.tokens, key=lambda pair: -abs(pair[1]))[:_MOST_WORDS]
-        line = ", ".join(f"{word[:_WORD_CHARACTERS]} {value:+.2f}" for word, value in told)
+        line = ",  ".join(
+            f"{textwrap.shorten(word, _WORD_CHARACTERS, placeholder='…')} {value:+.2f}"
+            for word, value in told
+            if abs(value) >= 0.005
+        )
         axes.text(0.0, place, _plain(line), ha="left", va="center", fontsize="small")
     axes.set_axis_off()
     axes.set_title("words that matter most, and what they add", loc="left", fontsize="small")
