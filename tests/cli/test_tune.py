@@ -150,4 +150,6 @@ def test_runs_need_names_of_their_own(place: Path, tmp_path: Path) -> None:
 def test_help_teaches() -> None:
     result = retgen("tune", "--help")
     assert result.exit_code == 0
-    assert "--components bm25,cross_encoder,generator" in " ".join(result.stdout.split())
+    shown = " ".join(result.stdout.split())
+    assert "--components bm25,cross_encoder,generator" in shown
+    assert "(cross_encoder,generator)" in shown.replace("│ │ ", "")

@@ -55,8 +55,8 @@ def rerank(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="How the models' inputs are written: jpr, jpr-beir, upr, upr-causal, authors-code [jpr; upr-causal of "
-            "a decoder-only generator].",
+            help="How the models' inputs are written: jpr, jpr-beir, upr, upr-causal, authors-code; by default jpr, "
+            "or upr-causal of a decoder-only generator.",
             show_default=False,
         ),
     ] = None,

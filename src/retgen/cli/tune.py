@@ -38,7 +38,7 @@ def tune(
     components: Annotated[
         str | None,
         typer.Option(
-            help="What to weigh: names in the one run [cross_encoder,generator], or names for the runs [their files'].",
+            help="What to weigh: names in the one run (cross_encoder,generator), or names for the runs (their files').",
             metavar="A,B[,C]",
             show_default=False,
         ),
