@@ -41,7 +41,8 @@ from retgen.evaluate import Column, Row, Table
 from retgen.formats import beir
 from retgen.lexical import BM25
 from retgen.models.generator_sources import load_generator
-from retgen.models.query_generator import QueryGenerator, padded
+from retgen.models.pair_batches import padded
+from retgen.models.query_generator import QueryGenerator
 from retgen.rerank.candidates import Candidates, collect
 from retgen.rerank.query_likelihood import QueryLikelihood
 from retgen.types import Document, FloatArray

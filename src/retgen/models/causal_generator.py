@@ -16,26 +16,18 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, BitsAndBytesConfig, DynamicCache
 
-from retgen.devices import length_sorted_batches, pick_device, pick_dtype
+from retgen.devices import pick_device, pick_dtype
 from retgen.errors import FormatError, MissingExtraError, UsageError
 from retgen.models.fp32_head import Fp32Head, target_log_probabilities
+from retgen.models.pair_batches import left_padded, padded
 from retgen.models.pretrained import load_tokenizer, load_weights, model_type
 from retgen.models.prompt_format import PromptFormat, end_token_id
-from retgen.models.query_model import (
-    EncodedPassage,
-    Pair,
-    PairBatch,
-    QueryModel,
-    pair_batches,
-    pairs_by_passage,
-    passage_groups,
-    position_limit,
-)
-from retgen.models.query_sampling import TopKDraws, bare_query, check_sampling, grouped, plain_generation, streams
+from retgen.models.query_model import EncodedPassage, PassageGroup, QueryModel, position_limit
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from retgen.models.query_sampling import TopKDraws
     from retgen.types import Document
 
 QUANTIZATIONS = ("int8", "int4")
@@ -141,106 +133,58 @@ class CausalGenerator(QueryModel):
         """The prompts themselves: without an encoder there is nothing to be kept."""
         return [EncodedPassage(tuple(row)) for row in rows]
 
-    @torch.inference_mode()
-    def score_ids(
-        self, states: Sequence[EncodedPassage], targets: Sequence[Sequence[int]], pairs: Sequence[Pair]
-    ) -> list[Tensor]:
-        """`token_log_likelihoods` of targets written already."""
-        found = [torch.zeros(0)] * len(pairs)
-        head = Fp32Head(self.model)
-        by_passage = pairs_by_passage(pairs)
-        lengths = [len(targets[query]) for query, _ in pairs]
-        for group in passage_groups(states, pairs, self.batch_tokens):
-            prompts = _Prompts(self, [states[passage].token_ids for passage in group], head)
-            for batch in pair_batches(group, prompts.width, by_passage, lengths, self.batch_tokens, head.vocab_size):
-                rows = [targets[pairs[number][0]] for number in batch.pairs]
-                for number, values in zip(batch.pairs, prompts.score(batch, rows), strict=True):
-                    found[number] = values
-        return found
+    def _group(self, passages: Sequence[EncodedPassage], head: Fp32Head) -> PassageGroup:
+        return _Prompted(self, [passage.token_ids for passage in passages], head)
 
-    @torch.inference_mode()
-    def sample(
-        self,
-        passages: Sequence[Document],
-        n: int,
-        *,
-        top_k: int = 10,
-        max_new_tokens: int = 64,
-        temperature: float = 1.0,
-        seed: int = 0,
-        unique: bool = False,
-    ) -> list[list[str]]:
-        """``n`` pseudo queries of each passage, by top-k sampling: what is written behind the prompt, up to a line's
-        end. For the arguments see `retgen.models.query_generator.QueryGenerator.sample`.
-        """
-        check_sampling(n, top_k, max_new_tokens, temperature, seed)
-        rows = self.passage_ids(passages)
-        found: list[list[str]] = [[] for _ in rows]
-        settings = plain_generation(self.model, max_new_tokens, self._pad, end_token_id(self.tokenizer))
-        for batch in length_sorted_batches([len(row) * n for row in rows], self.batch_tokens):
-            chosen = [rows[number] for number in batch]
-            ids, mask = left_padded(chosen, self._pad, self.model.device)
-            written: Any = self.model.generate(  # type: ignore[operator]
-                input_ids=ids.repeat_interleave(n, dim=0),
-                attention_mask=mask.repeat_interleave(n, dim=0),
-                generation_config=settings,
-                logits_processor=[TopKDraws(streams(chosen, n, seed), top_k, temperature)],
-            )
-            texts = self.tokenizer.batch_decode(written[:, ids.shape[1] :], skip_special_tokens=True)
-            bare = [bare_query((text.strip().splitlines() or [""])[0], self.format) for text in texts]
-            for number, queries in zip(batch, grouped(bare, n, unique=unique), strict=True):
-                found[number] = queries
-        return found
-
-    @property
-    def _pad(self) -> int:
-        pad = self.tokenizer.pad_token_id
-        return int(pad) if pad is not None else end_token_id(self.tokenizer)
+    def _written(
+        self, rows: Sequence[Sequence[int]], n: int, settings: GenerationConfig, draws: TopKDraws
+    ) -> list[str]:
+        ids, mask = left_padded(rows, self.pad_token_id, self.model.device)
+        written: Any = self.model.generate(  # type: ignore[operator]
+            input_ids=ids.repeat_interleave(n, dim=0),
+            attention_mask=mask.repeat_interleave(n, dim=0),
+            generation_config=settings,
+            logits_processor=[draws],
+        )
+        texts = self.tokenizer.batch_decode(written[:, ids.shape[1] :], skip_special_tokens=True)
+        # A model that was never told to stop goes on with another passage: the query is the first line.
+        return [(text.strip().splitlines() or [""])[0] for text in texts]
 
     def _most_passage_tokens(self, preset: PromptFormat) -> int | None:
         limit = position_limit(self.model)
         return None if limit is None else limit - preset.max_query_tokens
 
 
-class _Prompts:
-    """Prompts of similar length, run up to their last token, which each query's own pass begins with."""
+class _Prompted:
+    """Prompts that were run up to their last token, which each query's own pass begins with."""
 
-    def __init__(self, generator: CausalGenerator, rows: Sequence[Sequence[int]], head: Fp32Head) -> None:
+    def __init__(self, generator: CausalGenerator, prompts: Sequence[Sequence[int]], head: Fp32Head) -> None:
         self._generator = generator
         self._head = head
         device = generator.model.device
-        self.width = max(map(len, rows))
-        self.lengths = torch.tensor([len(row) for row in rows], device=device)
-        self.last = torch.tensor([row[-1] for row in rows], device=device)
+        self.width = max(map(len, prompts))
+        self.lengths = torch.tensor([len(row) for row in prompts], device=device)
+        self.last = torch.tensor([row[-1] for row in prompts], device=device)
         # At the left, so that what stands side by side is side by side for windowed attention too.
-        self.ids, self.mask = left_padded([row[:-1] for row in rows], generator._pad, device)
+        self.ids, self.mask = left_padded([row[:-1] for row in prompts], generator.pad_token_id, device)
         self._cache = self._run() if self.width > 1 else None
 
-    def score(self, batch: PairBatch, targets: Sequence[Sequence[int]]) -> list[Tensor]:
-        """For each pair of a batch, its target's token log-likelihoods."""
+    def score(self, rows: Sequence[int], targets: Sequence[Sequence[int]]) -> Tensor:
+        """See `PassageGroup`."""
         device = self.ids.device
-        width = max(map(len, targets))
-        if not width:
-            return [torch.zeros(0) for _ in targets]
-        rows = torch.tensor(batch.rows, device=device)
-        labels = torch.full((len(targets), width), self._generator._pad, device=device)
-        keep = torch.zeros(labels.shape, dtype=torch.bool, device=device)
-        for number, target in enumerate(targets):
-            labels[number, : len(target)] = torch.tensor(target, device=device)
-            keep[number, : len(target)] = True
-        inputs = torch.cat([self.last[rows].unsqueeze(1), labels[:, :-1]], dim=1)
-        steps = torch.arange(width, device=device)
+        chosen = torch.tensor(rows, device=device)
+        labels, real = padded(targets, self._generator.pad_token_id, device)
+        keep = real.bool()
         with self._head.over(keep):
             logits = self._generator.model(
-                input_ids=inputs,
-                attention_mask=torch.cat([self.mask[rows], keep.long()], dim=1),
-                position_ids=(self.lengths[rows] - 1).unsqueeze(1) + steps,
-                past_key_values=self._rows_of(rows),
+                input_ids=torch.cat([self.last[chosen].unsqueeze(1), labels[:, :-1]], dim=1),
+                attention_mask=torch.cat([self.mask[chosen], real], dim=1),
+                position_ids=(self.lengths[chosen] - 1).unsqueeze(1) + torch.arange(labels.shape[1], device=device),
+                past_key_values=self._rows_of(chosen),
                 use_cache=True,
                 return_dict=True,
             ).logits
-        values = target_log_probabilities(logits[0], labels[keep])
-        return list(torch.split(values.cpu(), [len(target) for target in targets]))
+        return target_log_probabilities(logits[0], labels[keep])
 
     def _run(self) -> Any:
         first = torch.zeros(self.ids.shape, dtype=torch.bool, device=self.ids.device)
@@ -266,14 +210,6 @@ class _Prompts:
         mine.layers = [copy.copy(layer) for layer in self._cache.layers]
         mine.batch_select_indices(rows)
         return mine
-
-
-def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows of unequal length, padded at the left, and their mask (1 where there is a token), both ``(n, width)``."""
-    width = max(map(len, rows), default=0)
-    ids = torch.tensor([[*[pad] * (width - len(row)), *row] for row in rows], dtype=torch.long, device=device)
-    lengths = torch.tensor([len(row) for row in rows], device=device)
-    return ids, (torch.arange(width, device=device) >= width - lengths[:, None]).long()
 
 
 def quantization_settings(name: str, compute_dtype: torch.dtype) -> BitsAndBytesConfig:

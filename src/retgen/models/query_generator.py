@@ -20,24 +20,14 @@ from transformers.modeling_outputs import BaseModelOutput
 from retgen.devices import length_sorted_batches, pick_device, pick_dtype
 from retgen.errors import UsageError
 from retgen.models.fp32_head import Fp32Head, target_log_probabilities
-from retgen.models.prompt_format import PromptFormat, end_token_id
-from retgen.models.query_model import (
-    EncodedPassage,
-    Pair,
-    PairBatch,
-    QueryModel,
-    network_config,
-    pair_batches,
-    pairs_by_passage,
-    passage_groups,
-    position_limit,
-)
-from retgen.models.query_sampling import TopKDraws, bare_query, check_sampling, grouped, plain_generation, streams
+from retgen.models.pair_batches import padded
+from retgen.models.prompt_format import PromptFormat
+from retgen.models.query_model import EncodedPassage, PassageGroup, QueryModel, network_config, position_limit
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from retgen.types import Document
+    from retgen.models.query_sampling import TopKDraws
 
 
 class QueryGenerator(QueryModel):
@@ -148,79 +138,23 @@ class QueryGenerator(QueryModel):
                 states[number] = row[: len(rows[number])].clone()
         return [EncodedPassage(tuple(row), state) for row, state in zip(rows, states, strict=True)]
 
-    @torch.inference_mode()
-    def score_ids(
-        self, states: Sequence[EncodedPassage], targets: Sequence[Sequence[int]], pairs: Sequence[Pair]
-    ) -> list[Tensor]:
-        """`token_log_likelihoods` of targets written already."""
-        found = [torch.zeros(0)] * len(pairs)
-        head = Fp32Head(self.model)
-        by_passage = pairs_by_passage(pairs)
-        lengths = [len(targets[query]) for query, _ in pairs]
-        for group in passage_groups(states, pairs, self.batch_tokens):
-            passages = _Group(self, [states[passage] for passage in group], head)
-            width = passages.width
-            for batch in pair_batches(group, width, by_passage, lengths, self.batch_tokens, head.vocab_size):
-                rows = [targets[pairs[number][0]] for number in batch.pairs]
-                for number, values in zip(batch.pairs, passages.score(batch, rows), strict=True):
-                    found[number] = values
-        return found
+    def _group(self, passages: Sequence[EncodedPassage], head: Fp32Head) -> PassageGroup:
+        return _CrossAttended(self, passages, head, reads_source=self._reads_source)
 
-    @torch.inference_mode()
-    def sample(
-        self,
-        passages: Sequence[Document],
-        n: int,
-        *,
-        top_k: int = 10,
-        max_new_tokens: int = 64,
-        temperature: float = 1.0,
-        seed: int = 0,
-        unique: bool = False,
-    ) -> list[list[str]]:
-        """``n`` pseudo queries of each passage, by top-k sampling.
-
-        Args:
-            passages: titles or texts may be empty.
-            n: queries of each passage.
-            top_k: tokens that may be drawn at a step (DocT5Query: 10).
-            max_new_tokens: of a query.
-            temperature: the logits are divided by it.
-            seed: a passage's queries depend on it and on the passage, not on the other passages.
-            unique: keep the first of equal queries only, so that there may be fewer than ``n``.
-
-        Raises:
-            UsageError: a number is out of its range.
-        """
-        check_sampling(n, top_k, max_new_tokens, temperature, seed)
-        rows = self.passage_ids(passages)
-        found: list[list[str]] = [[] for _ in rows]
-        end = end_token_id(self.tokenizer)
-        settings = plain_generation(self.model, max_new_tokens, self.pad_token_id, end)
-        for batch in length_sorted_batches([len(row) * n for row in rows], self.batch_tokens):
-            chosen = [rows[number] for number in batch]
-            ids, mask = self._padded(chosen)
-            states = self.model.get_encoder()(input_ids=ids, attention_mask=mask, return_dict=True).last_hidden_state
-            more = {"source_ids": ids.repeat_interleave(n, dim=0)} if self._reads_source else {}
-            written: Any = self.model.generate(  # type: ignore[operator]
-                encoder_outputs=BaseModelOutput(last_hidden_state=states.repeat_interleave(n, dim=0)),
-                attention_mask=mask.repeat_interleave(n, dim=0),
-                generation_config=settings,
-                logits_processor=[TopKDraws(streams(chosen, n, seed), top_k, temperature)],
-                **more,
-            )
-            texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
-            bare = [bare_query(text, self.format) for text in texts]
-            for number, queries in zip(batch, grouped(bare, n, unique=unique), strict=True):
-                found[number] = queries
-        return found
-
-    @property
-    def pad_token_id(self) -> int:
-        """What inputs and targets are filled up with; masked wherever it stands."""
-        pad = self.tokenizer.pad_token_id
-        # Padding is masked wherever it stands, so any token will do.
-        return int(pad) if pad is not None else end_token_id(self.tokenizer)
+    def _written(
+        self, rows: Sequence[Sequence[int]], n: int, settings: GenerationConfig, draws: TopKDraws
+    ) -> list[str]:
+        ids, mask = self._padded(rows)
+        states = self.model.get_encoder()(input_ids=ids, attention_mask=mask, return_dict=True).last_hidden_state
+        more = {"source_ids": ids.repeat_interleave(n, dim=0)} if self._reads_source else {}
+        written: Any = self.model.generate(  # type: ignore[operator]
+            encoder_outputs=BaseModelOutput(last_hidden_state=states.repeat_interleave(n, dim=0)),
+            attention_mask=mask.repeat_interleave(n, dim=0),
+            generation_config=settings,
+            logits_processor=[draws],
+            **more,
+        )
+        return list(self.tokenizer.batch_decode(written, skip_special_tokens=True))
 
     def _most_passage_tokens(self, preset: PromptFormat) -> int | None:
         return position_limit(self.model.get_encoder())
@@ -229,41 +163,38 @@ class QueryGenerator(QueryModel):
         return padded(rows, self.pad_token_id, self.model.device)
 
 
-class _Group:
-    """Passages of similar length whose cross-attention keys and values are held while their queries are scored."""
+class _CrossAttended:
+    """Passages whose cross-attention keys and values are held while their queries are scored."""
 
-    def __init__(self, generator: QueryGenerator, passages: Sequence[EncodedPassage], head: Fp32Head) -> None:
+    def __init__(
+        self, generator: QueryGenerator, passages: Sequence[EncodedPassage], head: Fp32Head, *, reads_source: bool
+    ) -> None:
         self._generator = generator
         self._head = head
         self.ids, self.mask = generator._padded([passage.token_ids for passage in passages])
         self.width = int(self.ids.shape[1])
         self.states = _stacked(passages, self.width, generator.model)
-        self._cross = None if generator._reads_source else self._projected()
+        self._cross = None if reads_source else self._projected()
 
-    def score(self, batch: PairBatch, targets: Sequence[Sequence[int]]) -> list[Tensor]:
-        """For each pair of a batch, its target's token log-likelihoods."""
+    def score(self, rows: Sequence[int], targets: Sequence[Sequence[int]]) -> Tensor:
+        """See `PassageGroup`."""
         generator, device = self._generator, self.states.device
-        rows = torch.tensor(batch.rows, device=device)
+        chosen = torch.tensor(rows, device=device)
         labels, real = padded(targets, generator.pad_token_id, device)
-        if not labels.shape[1]:
-            return [torch.zeros(0) for _ in targets]
         keep = real.bool()
         if self._cross is None:
-            values = self._with_source(rows, labels, keep)
-        else:
-            start = torch.tensor(generator.lead, device=device).expand(len(targets), -1)
-            behind = len(generator.lead) - 1
-            with self._head.over(torch.nn.functional.pad(keep, (behind, 0))):
-                logits = generator.model(
-                    encoder_outputs=BaseModelOutput(last_hidden_state=self.states[rows]),
-                    attention_mask=self.mask[rows],
-                    decoder_input_ids=torch.cat([start, labels[:, :-1]], dim=1),
-                    past_key_values=_rows_of(self._cross, rows),
-                    use_cache=True,
-                    return_dict=True,
-                ).logits
-            values = target_log_probabilities(logits[0], labels[keep])
-        return list(torch.split(values.float().cpu(), [len(target) for target in targets]))
+            return self._with_source(chosen, labels, keep)
+        start = torch.tensor(generator.lead, device=device).expand(len(targets), -1)
+        with self._head.over(torch.nn.functional.pad(keep, (len(generator.lead) - 1, 0))):
+            logits = generator.model(
+                encoder_outputs=BaseModelOutput(last_hidden_state=self.states[chosen]),
+                attention_mask=self.mask[chosen],
+                decoder_input_ids=torch.cat([start, labels[:, :-1]], dim=1),
+                past_key_values=_rows_of(self._cross, chosen),
+                use_cache=True,
+                return_dict=True,
+            ).logits
+        return target_log_probabilities(logits[0], labels[keep])
 
     def _with_source(self, rows: Tensor, labels: Tensor, keep: Tensor) -> Tensor:
         model: Any = self._generator.model
@@ -291,14 +222,6 @@ class _Group:
                 return_dict=True,
             )
         return cache
-
-
-def padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows of unequal length, padded at the right, and their mask (1 where there is a token), both ``(n, width)``."""
-    width = max(map(len, rows), default=0)
-    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], dtype=torch.long, device=device)
-    lengths = torch.tensor([len(row) for row in rows], device=device)
-    return ids, (torch.arange(width, device=device) < lengths[:, None]).long()
 
 
 def _stacked(passages: Sequence[EncodedPassage], width: int, model: PreTrainedModel) -> Tensor:

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
 from retgen.devices import length_sorted_batches
 from retgen.errors import UsageError
+from retgen.models.fp32_head import Fp32Head
+from retgen.models.pair_batches import Pair, pair_batches, pairs_by_passage, passage_groups
 from retgen.models.prompt_format import PromptFormat, end_token_id, find_format
+from retgen.models.query_sampling import TopKDraws, bare_query, check_sampling, grouped, plain_generation, streams
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from retgen.types import Document
-
-Pair = tuple[int, int]
-"""(query number, passage number), as in `retgen.rerank.candidates.Candidates.pairs`."""
-
-_LOGITS_AT_ONCE = 2**26
-"""Most logits held at a time: 256 MiB in fp32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +38,20 @@ class EncodedPassage:
     states: Tensor | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PairBatch:
-    """Pairs that are scored in one pass: their numbers, and for each the row of its passage in the group."""
+class PassageGroup(Protocol):
+    """Passages of similar length, with what they have in common computed, while their queries are scored."""
 
-    pairs: tuple[int, ...]
-    rows: tuple[int, ...]
+    width: int
+    """Tokens of the longest."""
+
+    def score(self, rows: Sequence[int], targets: Sequence[Sequence[int]]) -> Tensor:
+        """Log-probabilities of all tokens of the targets, one target's after the other's.
+
+        Args:
+            rows: for each target its passage's number within the group.
+            targets: not all of them empty.
+        """
+        ...
 
 
 class QueryModel(ABC):
@@ -138,13 +144,28 @@ class QueryModel(ABC):
         """
         return self.score_ids(states, self.query_ids(queries), pairs)
 
-    @abstractmethod
+    @torch.inference_mode()
     def score_ids(
         self, states: Sequence[EncodedPassage], targets: Sequence[Sequence[int]], pairs: Sequence[Pair]
     ) -> list[Tensor]:
         """`token_log_likelihoods` of targets written already."""
+        found = [torch.zeros(0)] * len(pairs)
+        head = Fp32Head(self.model)
+        by_passage = pairs_by_passage(pairs)
+        lengths = [len(targets[query]) for query, _ in pairs]
+        read = [len(passage.token_ids) for passage in states]
+        for numbers in passage_groups(read, by_passage, self.batch_tokens):
+            group = self._group([states[passage] for passage in numbers], head)
+            for batch in pair_batches(numbers, group.width, by_passage, lengths, self.batch_tokens, head.vocab_size):
+                asked = [targets[pairs[number][0]] for number in batch.pairs]
+                if not any(asked):
+                    continue
+                values = group.score(batch.rows, asked).float().cpu()
+                for number, part in zip(batch.pairs, torch.split(values, [len(row) for row in asked]), strict=True):
+                    found[number] = part
+        return found
 
-    @abstractmethod
+    @torch.inference_mode()
     def sample(
         self,
         passages: Sequence[Document],
@@ -156,7 +177,47 @@ class QueryModel(ABC):
         seed: int = 0,
         unique: bool = False,
     ) -> list[list[str]]:
-        """``n`` pseudo queries of each passage. See `retgen.models.query_sampling` for what the arguments mean."""
+        """``n`` pseudo queries of each passage, by top-k sampling.
+
+        Args:
+            passages: titles or texts may be empty.
+            n: queries of each passage.
+            top_k: tokens that may be drawn at a step (DocT5Query: 10); 1 makes all ``n`` the same.
+            max_new_tokens: of a query.
+            temperature: the logits are divided by it; below 1 likely tokens become likelier.
+            seed: a passage's queries depend on it and on the passage, not on the other passages.
+            unique: keep the first of equal queries only, so that there may be fewer than ``n``.
+
+        Raises:
+            UsageError: a number is out of its range.
+        """
+        check_sampling(n, top_k, max_new_tokens, temperature, seed)
+        rows = self.passage_ids(passages)
+        found: list[list[str]] = [[] for _ in rows]
+        settings = plain_generation(self.model, max_new_tokens, self.pad_token_id, end_token_id(self.tokenizer))
+        for batch in length_sorted_batches([len(row) * n for row in rows], self.batch_tokens):
+            chosen = [rows[number] for number in batch]
+            texts = self._written(chosen, n, settings, TopKDraws(streams(chosen, n, seed), top_k, temperature))
+            bare = [bare_query(text, self.format) for text in texts]
+            for number, queries in zip(batch, grouped(bare, n, unique=unique), strict=True):
+                found[number] = queries
+        return found
+
+    @property
+    def pad_token_id(self) -> int:
+        """What inputs and targets are filled up with; masked wherever it stands, so any token will do."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if pad is not None else end_token_id(self.tokenizer)
+
+    @abstractmethod
+    def _group(self, passages: Sequence[EncodedPassage], head: Fp32Head) -> PassageGroup:
+        """Passages of similar length, made ready for their queries."""
+
+    @abstractmethod
+    def _written(
+        self, rows: Sequence[Sequence[int]], n: int, settings: GenerationConfig, draws: TopKDraws
+    ) -> list[str]:
+        """``n`` texts for each input, one input's after the other's."""
 
     def _fitting(self, preset: PromptFormat, passage: int | None, query: int | None) -> PromptFormat:
         chosen = replace(
@@ -202,56 +263,3 @@ def position_limit(network: Any) -> int | None:
             ]
             return size - max(starts, default=0)
     return None
-
-
-def passage_groups(states: Sequence[EncodedPassage], pairs: Sequence[Pair], batch_tokens: int) -> Iterator[list[int]]:
-    """Numbers of the passages that occur in the pairs, in groups of similar length; each is in one group."""
-    used = sorted({passage for _, passage in pairs})
-    lengths = [len(states[passage].token_ids) for passage in used]
-    for group in length_sorted_batches(lengths, batch_tokens):
-        yield [used[number] for number in group]
-
-
-def pair_batches(
-    group: Sequence[int],
-    width: int,
-    by_passage: dict[int, list[int]],
-    target_lengths: Sequence[int],
-    batch_tokens: int,
-    vocab_size: int,
-) -> Iterator[PairBatch]:
-    """The pairs of a group of passages, targets of similar length together.
-
-    Args:
-        group: passage numbers.
-        width: tokens of the group's longest passage.
-        by_passage: passage number → numbers of its pairs.
-        target_lengths: for each pair, tokens of its target.
-        batch_tokens: most tokens of the pairs' passages, after padding.
-        vocab_size: logits per target token.
-    """
-    order = sorted(
-        ((number, row) for row, passage in enumerate(group) for number in by_passage[passage]),
-        key=lambda pair: -target_lengths[pair[0]],
-    )
-    most_pairs = max(1, batch_tokens // max(width, 1))
-    most_targets = max(1, _LOGITS_AT_ONCE // vocab_size)
-    batch: list[tuple[int, int]] = []
-    targets = 0
-    for number, row in order:
-        length = target_lengths[number]
-        if batch and (len(batch) >= most_pairs or targets + length > most_targets):
-            yield PairBatch(*map(tuple, zip(*batch, strict=True)))
-            batch, targets = [], 0
-        batch.append((number, row))
-        targets += length
-    if batch:
-        yield PairBatch(*map(tuple, zip(*batch, strict=True)))
-
-
-def pairs_by_passage(pairs: Sequence[Pair]) -> dict[int, list[int]]:
-    """Passage number → numbers of its pairs."""
-    found: dict[int, list[int]] = {}
-    for number, (_, passage) in enumerate(pairs):
-        found.setdefault(passage, []).append(number)
-    return found

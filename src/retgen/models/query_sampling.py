@@ -53,14 +53,7 @@ def streams(rows: Iterable[Sequence[int]], n: int, seed: int) -> list[np.random.
 
 
 def check_sampling(n: int, top_k: int, max_new_tokens: int, temperature: float, seed: int) -> None:
-    """Refuse numbers that cannot be used.
-
-    Args:
-        n: queries of each passage.
-        top_k: tokens that may be drawn at a step; 1 makes all ``n`` the same.
-        max_new_tokens: of a query.
-        temperature: > 0; below 1 likely tokens become likelier.
-        seed: ≥ 0; the same seed gives a passage the same queries, whatever other passages there are.
+    """Refuse numbers that `retgen.models.query_model.QueryModel.sample` cannot use.
 
     Raises:
         UsageError: one of them is out of its range.

@@ -6,24 +6,29 @@ Memory is bounded by a number of passage tokens, not by the number of queries or
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from transformers import AutoConfig
 
 from retgen.errors import UsageError
 from retgen.models.causal_generator import CausalGenerator
+from retgen.models.pair_batches import Pair, pairs_by_passage
 from retgen.models.pretrained import model_type
 from retgen.models.prompt_format import PromptFormat
 from retgen.models.query_generator import QueryGenerator
-from retgen.models.query_model import EncodedPassage, Pair, QueryModel
+from retgen.models.query_model import EncodedPassage, QueryModel
 from retgen.models.warm_generator import QueryGeneratorConfig
 from retgen.rerank.candidates import CandidateReranker, Candidates, Progress
 from retgen.rerank.state_cache import StateCache
 from retgen.types import Document, Explanation, FloatArray, Query
+
+Text = TypeVar("Text")
+_WRITTEN_AT_ONCE = 1024
 
 
 class QueryLikelihood(CandidateReranker):
@@ -133,11 +138,12 @@ class QueryLikelihood(CandidateReranker):
         scores = np.zeros(len(work.pairs))
         done = 0
         shares = np.bincount(work.of_pair, minlength=len(work.pairs))
+        by_passage = pairs_by_passage(work.pairs)
         for block in self._blocks(work):
             states = self._states([work.passages[number] for number in block])
-            place = {passage: at for at, passage in enumerate(block)}
-            chosen = [number for number, (_, passage) in enumerate(work.pairs) if passage in place]
-            pairs = [(work.pairs[number][0], place[work.pairs[number][1]]) for number in chosen]
+            placed = [(number, at) for at, passage in enumerate(block) for number in by_passage.get(passage, ())]
+            chosen = [number for number, _ in placed]
+            pairs = [(work.pairs[number][0], at) for number, at in placed]
             found = self.generator.score_ids(states, work.targets, pairs)
             for number, values in zip(chosen, found, strict=True):
                 scores[number] = self._reduced(values.numpy())
@@ -169,12 +175,13 @@ class QueryLikelihood(CandidateReranker):
     def _states(self, rows: Sequence[Sequence[int]]) -> list[EncodedPassage]:
         if self._cache is None:
             return self.generator.encode_ids(rows)
-        known = self._cache.get([tuple(row) for row in rows])
-        missing = [tuple(row) for row in rows if tuple(row) not in known]
+        inputs = [tuple(row) for row in rows]
+        known = self._cache.get(inputs)
+        missing = [row for row in inputs if row not in known]
         made = self.generator.encode_ids(missing)
         fresh = {passage.token_ids: passage.states for passage in made if passage.states is not None}
         self._cache.put(fresh)
-        return [EncodedPassage(tuple(row), known.get(tuple(row), fresh.get(tuple(row)))) for row in rows]
+        return [EncodedPassage(row, known.get(row, fresh.get(row))) for row in inputs]
 
     def _blocks(self, work: _Work) -> Iterator[list[int]]:
         """Passages, longest first, so many that their tokens fit; each is in one block."""
@@ -203,8 +210,8 @@ def _decoder_only(path: str | Path) -> bool:
 class _Work:
     """What is to be computed, nothing of it twice: distinct inputs, distinct targets, and their distinct pairs."""
 
-    passages: list[tuple[int, ...]]
-    targets: list[tuple[int, ...]]
+    passages: list[array[int]]
+    targets: list[array[int]]
     pairs: list[Pair]
     of_pair: np.ndarray[Any, np.dtype[np.int64]]
 
@@ -212,14 +219,25 @@ class _Work:
     def of(
         cls, generator: QueryModel, passages: Sequence[Document], queries: Sequence[str], pairs: Sequence[Pair]
     ) -> _Work:
-        inputs, input_of = _distinct(generator.passage_ids(passages))
-        targets, target_of = _distinct(generator.query_ids(queries))
+        inputs, input_of = _distinct(generator.passage_ids, passages)
+        targets, target_of = _distinct(generator.query_ids, queries)
         numbers: dict[Pair, int] = {}
         of_pair = [numbers.setdefault((target_of[query], input_of[passage]), len(numbers)) for query, passage in pairs]
         return cls(inputs, targets, list(numbers), np.asarray(of_pair, dtype=np.int64))
 
 
-def _distinct(rows: Sequence[Sequence[int]]) -> tuple[list[tuple[int, ...]], list[int]]:
-    numbers: dict[tuple[int, ...], int] = {}
-    places = [numbers.setdefault(tuple(row), len(numbers)) for row in rows]
-    return list(numbers), places
+def _distinct(
+    write: Callable[[Sequence[Text]], list[list[int]]], texts: Sequence[Text]
+) -> tuple[list[array[int]], list[int]]:
+    """The distinct token ids of texts, and for each text which they are; compact, as there may be a million."""
+    numbers: dict[bytes, int] = {}
+    rows: list[array[int]] = []
+    places = []
+    for start in range(0, len(texts), _WRITTEN_AT_ONCE):
+        for ids in write(texts[start : start + _WRITTEN_AT_ONCE]):
+            row = array("i", ids)
+            place = numbers.setdefault(row.tobytes(), len(rows))
+            if place == len(rows):
+                rows.append(row)
+            places.append(place)
+    return rows, places
