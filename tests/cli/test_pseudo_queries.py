@@ -50,7 +50,7 @@ def test_an_index_of_the_folder_gives_the_same_file(docs: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("status", "said", "arguments"),
     [
-        (2, "There is: offline", ["DOCS", "--generator", "t5"]),
+        (1, "no model", ["DOCS", "--generator", "NOWHERE"]),
         (1, "no such file", ["NOWHERE"]),
         (2, "-n", ["DOCS", "-n", "0"]),
     ],

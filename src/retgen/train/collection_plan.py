@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retgen.connect.pseudo import PSEUDO_PER_DOCUMENT
 from retgen.corpus import Corpus
@@ -16,6 +17,9 @@ from retgen.store import write_atomic
 from retgen.store.placing import locked
 from retgen.train.options import UniGenTraining
 from retgen.train.questions import CollectionQuestions
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _PLAN = "plan.json"
 _MEASURES = 5
@@ -93,7 +97,7 @@ class CollectionTraining:
         )
 
 
-def agree(place: Path, corpus: Corpus, questions: CollectionQuestions, options: CollectionTraining) -> None:
+def agree(place: Path, corpus: Corpus, questions: CollectionQuestions, options: DataclassInstance) -> None:
     """Begin a folder of checkpoints, or check that the one that stands there is of this very training.
 
     Raises:

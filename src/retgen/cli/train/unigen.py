@@ -13,9 +13,10 @@ import typer
 
 from retgen.cli.corpus_or_index import corpus_and_bm25, is_index
 from retgen.cli.recipe_progress import duration
-from retgen.cli.running import counted, messages, results, skipping, write_json
+from retgen.cli.running import counted, messages, results, write_json
+from retgen.cli.train.preparing import check_extra, triplets_of, usual_source
 from retgen.cli.training_progress import quiet_transformers, training_progress
-from retgen.errors import MissingExtraError, UsageError
+from retgen.errors import UsageError
 
 if TYPE_CHECKING:
     from retgen.corpus import Corpus
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from retgen.train.collection_plan import CollectionTraining
     from retgen.train.improvement import Gain
     from retgen.train.questions import CollectionQuestions
-    from retgen.types import Triplet
 
 INTERRUPTED = 130
 _DEV_QUESTIONS = 100
@@ -99,7 +99,7 @@ def unigen(
     """
     if docids not in ("lead", "title"):
         raise UsageError(f"passages cannot be named by their {docids!r}", where="--docids", mend="lead or title")
-    _check_extra()
+    check_extra()
 
     from retgen.train.collection import measured, train_on_collection
     from retgen.train.collection_plan import CollectionTraining, remove_training
@@ -107,7 +107,7 @@ def unigen(
     from retgen.train.questions import collection_questions
 
     quiet_transformers()
-    chosen = source or _usual_source()
+    chosen = source or usual_source()
     _check_place(out, overwrite)
     options = CollectionTraining(
         chosen,
@@ -128,7 +128,7 @@ def unigen(
     documents, retriever = corpus_and_bm25(corpus, skip_bad=skip_bad)
     asked = collection_questions(
         documents,
-        _triplets(questions, skip_bad),
+        triplets_of(questions, skip_bad=skip_bad),
         per_document=options.pseudo_per_document,
         seed=seed,
         dev_questions=_DEV_QUESTIONS if options.measured_every else 0,
@@ -160,23 +160,6 @@ def unigen(
     typer.echo(f'Ask it: retgen ask {where} "your question" --model {out}', err=True)
 
 
-def _usual_source() -> str:
-    from retgen.models.sources import PACKAGED, WARM, packaged_encoder
-
-    try:
-        packaged_encoder()
-    except MissingExtraError:
-        return "scratch:mini"
-    return WARM + PACKAGED
-
-
-def _check_extra() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("accelerate") is None:
-        raise MissingExtraError("accelerate", "train")
-
-
 def _check_place(out: Path, overwrite: bool) -> None:
     # What would be met after minutes of training is met before them.
     from retgen import store
@@ -188,15 +171,6 @@ def _check_place(out: Path, overwrite: bool) -> None:
 
 class _OnlyLookedError(Exception):
     pass
-
-
-def _triplets(questions: str | None, skip_bad: bool) -> list[Triplet] | None:
-    if questions is None:
-        return None
-    from retgen.formats import read_triplets
-
-    with skipping(skip_bad) as skipped:
-        return list(read_triplets(questions, skipped=skipped))
 
 
 def _introduce(
