@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +131,44 @@ def test_what_stands_there_is_kept(home: Path) -> None:
     assert (home / "mine.training" / "thesis.txt").exists()
 
 
+def test_an_interrupted_training_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def listening(stop_at: int) -> Any:
+        @contextlib.contextmanager
+        def progress(_: object) -> Iterator[Any]:
+            def listen(what: str, done: int, total: int, said: str) -> None:
+                if what == "Train":
+                    seen.append(done)
+                    if done == stop_at:
+                        raise KeyboardInterrupt
+
+            yield listen
+
+        return progress
+
+    command = importlib.import_module("retgen.cli.train.joint")
+    monkeypatch.setattr(command, "training_progress", listening(3))
+    stopped = trained(home, "stopped", "--json")
+    assert stopped.exit_code == 130, stopped.output
+    assert "run the same command again" in stopped.stderr
+    assert stopped.stdout == ""
+    assert (home / "stopped.training").exists()
+    assert not (home / "stopped").exists()
+    monkeypatch.setattr(command, "training_progress", listening(99))
+    assert only_object(trained(home, "stopped", "--json"))["steps"] == 4
+    assert seen == [1, 2, 3, 3, 4]
+    assert not (home / "stopped.training").exists()
+
+
 @pytest.mark.parametrize(
     ("wrong", "said", "status"),
     [
         (("--labels", "silver"), "silver", 2),
         (("--alpha", "-1"), "alpha", 2),
         (("--generator-weight", "1.5"), "between 0 and 1", 2),
+        (("--objective", "pairwise"), "pairwise", 2),
+        (("--negatives", "easy"), "easy", 2),
         (("--preset", "upr"), "sums", 2),
         (("--preset", "haiku"), "haiku", 2),
         (("--cross-encoder", "nowhere"), "nowhere", 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -20,9 +21,12 @@ from transformers import (
 )
 
 from retgen.models.prompt_format import PromptFormat
+from retgen.models.query_generator import QueryGenerator
 from retgen.models.warm_generator import QueryGeneratorConfig, QueryGeneratorModel
+from retgen.rerank.cross_encoder import CrossEncoder
 from retgen.train.candidates import LabelledCandidates
 from retgen.train.joint import JointTraining
+from retgen.train.joint_batches import JointCollator
 from retgen.types import Document, Query
 from tests.models.checkpoints import byte_level_tokenizer, sentencepiece_tokenizer, wordpiece_tokenizer
 
@@ -140,6 +144,22 @@ def toy_generator(
 def toy_models(**options: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, PreTrainedModel, Any]:
     """What `train_joint` takes first: a cross-encoder and a T5, each with its tokenizer."""
     return (*toy_cross_encoder(**options), *toy_generator(**options))
+
+
+def toy_rerankers(models: Sequence[Any]) -> tuple[CrossEncoder, QueryGenerator]:
+    """What asks them: a cross-encoder and a query generator."""
+    reader = CrossEncoder(models[0], models[1], max_length=48, device="cpu", dtype="fp32")
+    return reader, QueryGenerator(models[2].eval(), models[3], PROMPT)
+
+
+def toy_collator(models: Sequence[Any]) -> JointCollator:
+    """What writes their inputs."""
+    return JointCollator(DOCUMENTS, *toy_rerankers(models))
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the gradients of all weights that have one."""
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def weights(*models: nn.Module) -> dict[str, Tensor]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -16,8 +13,10 @@ import typer
 from retgen.cli.corpus_or_index import corpus_and_bm25
 from retgen.cli.recipe_progress import duration
 from retgen.cli.running import counted, messages, results, skipping, write_json
+from retgen.cli.train.places import check_free, make_checkpoints, remove_checkpoints
+from retgen.cli.train.processes import leads, number_of_processes, own_device, wait_for_others
 from retgen.cli.training_progress import quiet_transformers, training_progress
-from retgen.errors import ArtefactError, MissingExtraError
+from retgen.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from retgen.corpus import Corpus
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 CROSS_ENCODER, GENERATOR = "cross-encoder", "query-generator"
-_MARK = "joint"
+_TRAINING = "joint training"
 
 
 def joint(
@@ -79,6 +78,8 @@ def joint(
     learning_rate: Annotated[float, typer.Option(help="Of the cross-encoder.")] = 1e-5,
     generator_learning_rate: Annotated[float, typer.Option(help="Of the generator.")] = 2e-5,
     candidates: Annotated[int, typer.Option(help="Of a question in a step.", min=2)] = 24,
+    negatives: Annotated[str, typer.Option(help="Which of the others are drawn: random or hardest.")] = "random",
+    objective: Annotated[str, typer.Option(help="Of the cross-encoder: binary (the paper's) or ranking.")] = "binary",
     top: Annotated[int, typer.Option(help="BM25's best so many are what candidates are drawn from.", min=2)] = 32,
     steps: Annotated[int, typer.Option(help="0 trains for --epochs.", min=0)] = 0,
     epochs: Annotated[float, typer.Option(help="Passes over the questions.")] = 1.0,
@@ -120,6 +121,7 @@ def joint(
     """
     _check_extra()
     quiet_transformers()
+    from retgen.models import cross_encoder_sources, generator_sources
     from retgen.train.joint import JointTraining
     from retgen.train.joint_collection import joint_candidates
 
@@ -130,17 +132,20 @@ def joint(
         learning_rate=learning_rate,
         generator_learning_rate=generator_learning_rate,
         alpha=alpha,
+        objective=objective,
         candidates_per_question=candidates,
+        negatives=negatives,
         generator_weight=generator_weight,
         pairs_at_once=pairs_at_once,
         preset=preset,
         seed=seed,
     )
     place = out.with_name(f"{out.name}.training")
-    if _leads():
-        _check_place(out, overwrite)
+    if leads():
+        check_free(out / CROSS_ENCODER, cross_encoder_sources.KIND, overwrite=overwrite)
+        check_free(out / GENERATOR, generator_sources.KIND, overwrite=overwrite)
         if not resume:
-            _remove(place)
+            remove_checkpoints(place, _TRAINING)
     documents, retriever = corpus_and_bm25(corpus, skip_bad=skip_bad)
     start = time.monotonic()
     with training_progress(messages()) as listen:
@@ -158,7 +163,7 @@ def joint(
     record = _train_and_save(
         cross_encoder, generator, asked, documents, place, out, options, device=device, overwrite=overwrite
     )
-    if not _leads():
+    if not leads():
         return
     seconds = time.monotonic() - start
     if as_json:
@@ -196,9 +201,8 @@ def _train_and_save(
     torch.manual_seed(options.seed)
     reader, pair_tokenizer = load_cross_encoder(cross_encoder, texts=(passage.contents for passage in documents))
     writer, tokenizer = load_generator(generator, texts=(passage.contents for passage in documents))
-    reader.to(pick_device(_own_device(device)))  # type: ignore[arg-type]
-    place.mkdir(parents=True, exist_ok=True)
-    (place / _MARK).touch()
+    reader.to(pick_device(own_device(device)))  # type: ignore[arg-type]
+    make_checkpoints(place, _TRAINING)
     try:
         with training_progress(messages()) as listen:
             record = train_joint(
@@ -216,20 +220,20 @@ def _train_and_save(
     except KeyboardInterrupt:
         typer.echo(f"Interrupted. What is done is kept in {place}: run the same command again to go on", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    if _leads():
+    if leads():
         made_by = {"training": "joint", "cross_encoder": cross_encoder, "generator": generator, **asdict(options)}
         CrossEncoder(reader, pair_tokenizer, device=str(reader.device), dtype="fp32").save(
             out / CROSS_ENCODER, made_by=made_by, overwrite=overwrite
         )
         save_generator(writer, tokenizer, out / GENERATOR, made_by=made_by, overwrite=overwrite)
-    _wait_for_others()
-    if _leads():
-        _remove(place)
+    wait_for_others()
+    if leads():
+        remove_checkpoints(place, _TRAINING)
     return record
 
 
 def _with_dev(options: JointTraining, asked: JointCandidates, *, keep_best: bool) -> JointTraining:
-    batch = options.batch_size * int(os.environ.get("WORLD_SIZE", "1"))
+    batch = options.batch_size * number_of_processes()
     total = options.max_steps or max(1, round(options.epochs * -(-len(asked.train) // batch)))
     every = max(1, total // 4)
     return replace(
@@ -257,7 +261,7 @@ def _triplets(questions: str, qrels: str | None, skip_bad: bool) -> list[Triplet
 
 
 def _introduce(asked: JointCandidates) -> None:
-    if _leads():
+    if leads():
         dev = counted(len(asked.dev), "dev question", "dev questions") if asked.dev else "no dev questions"
         typer.echo(f"{asked.statistics}; {dev}", err=True)
 
@@ -294,51 +298,3 @@ def _check_extra() -> None:
 
     if find_spec("accelerate") is None:
         raise MissingExtraError("accelerate", "train")
-
-
-def _check_place(out: Path, overwrite: bool) -> None:
-    # What would be met after minutes of training is met before them.
-    from retgen import store
-    from retgen.models import cross_encoder_sources, generator_sources
-
-    existed = out.exists()
-    for name, kind in ((CROSS_ENCODER, cross_encoder_sources.KIND), (GENERATOR, generator_sources.KIND)):
-        with contextlib.suppress(_OnlyLookedError), store.create(out / name, kind=kind, overwrite=overwrite):
-            raise _OnlyLookedError
-    if not existed:
-        out.rmdir()
-
-
-class _OnlyLookedError(Exception):
-    pass
-
-
-def _remove(place: Path) -> None:
-    if not place.exists():
-        return
-    if not (place / _MARK).exists():
-        raise ArtefactError("a folder that is no joint training's stands there", where=place, mend="Move it away")
-    shutil.rmtree(place)
-
-
-def _leads() -> bool:
-    """Whether this process is the only one, or of several that `torchrun` started the one that writes."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def _own_device(device: str) -> str:
-    rank = os.environ.get("LOCAL_RANK")
-    return f"cuda:{rank}" if rank is not None and device in ("auto", "cuda") and _has_cuda() else device
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _wait_for_others() -> None:
-    import torch.distributed
-
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
