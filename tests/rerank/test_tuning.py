@@ -16,7 +16,20 @@ from retgen.rerank.joint import joint_scores
 from retgen.rerank.tuning import WEIGHTS, measure_weights, tune, tune_weights
 from retgen.types import Qrels, Run
 
-MEASURES = ["RR@10", "nDCG@5", "Success@1", "R@3", "AP", "P@2", "RR(rel=2)", "Rprec", "Judged@5"]
+MEASURES = [
+    "RR@10",
+    "nDCG@5",
+    "Success@1",
+    "R@3",
+    "AP",
+    "P@2",
+    "RR(rel=2)",
+    "Rprec",
+    "Judged@5",
+    "AP@4",
+    "Bpref",
+    "NumRet",
+]
 
 
 def collection(questions: int = 25, depth: int = 12, seed: int = 0, levels: int = 6) -> tuple[Run, Qrels]:

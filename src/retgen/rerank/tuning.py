@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retgen.errors import UsageError
-from retgen.evaluate import Interval, bootstrap_difference, bootstrap_mean, evaluate_run
+from retgen.evaluate import Interval, bootstrap_difference, bootstrap_mean, evaluate_run, parse_measure
 from retgen.rerank.fusion import check_weights, columns_of, require_components, scaled, weighted
 from retgen.types import FloatArray, Qrels, Run
 
@@ -202,8 +202,8 @@ def measure_weights(
 ) -> FloatArray:
     """A measure's value for every question at every weighting, shape (points, questions in the order of the qrels).
 
-    Equals `evaluate_run` of `combine` at each point. A value depends on nothing but the judgements in rank order, and
-    few weights change those: each sequence that occurs is measured once.
+    Equals `evaluate_run` of `combine` at each point. A value depends on nothing but the grades in rank order down to
+    the measure's cutoff, and few weights change those: each sequence that occurs is measured once.
 
     Args:
         run: carries the components.
@@ -214,6 +214,7 @@ def measure_weights(
         scale: of each component within a query.
     """
     grid = np.asarray(points, dtype=np.float64)
+    cutoff: int | None = parse_measure(measure).params.get("cutoff")
     require_components(run, components)
     for row in grid:
         check_weights(dict(zip(components, map(float, row), strict=True)))
@@ -227,16 +228,17 @@ def measure_weights(
         columns = [scaled(column, scale) for column in columns_of(run, question_id, components)]
         scores = weighted(columns, [grid[:, i, None] for i in range(len(columns))])
         order = np.argsort(-scores, axis=1, kind="stable")
-        # Which judged document stands where: 0 for those without a judgement, which no measure tells apart.
-        names = {doc_id: i for i, doc_id in enumerate(grades, start=1)}
-        marks = np.array([names.get(doc_id, 0) for doc_id in doc_ids], dtype=np.int64)
+        if cutoff is not None:
+            order = order[:, :cutoff]
+        # Measures tell documents apart by nothing but their grades, and whether they have one.
+        marks = np.array([max(grades[doc_id], 0) if doc_id in grades else -1 for doc_id in doc_ids], dtype=np.int64)
         sequences, where = np.unique(marks[order], axis=0, return_inverse=True)
         first_rows = np.zeros(len(sequences), dtype=np.int64)
         flat = np.asarray(where).reshape(-1)
         first_rows[flat[::-1]] = np.arange(len(grid))[::-1]
         keys = []
-        for variant, row in enumerate(first_rows):
-            key = f"{number}-{variant}"
+        for row in first_rows:
+            key = str(len(orders))  # a plain number: some of the measures' programs know no other names
             orders[key] = [doc_ids[int(i)] for i in order[row]]
             judged[key] = grades
             keys.append(key)
