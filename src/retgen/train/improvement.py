@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from retgen.answer.extractive import BestSpan
 from retgen.evaluate import compare, evaluate_answers, evaluate_run, holm
-from retgen.types import Answer, DocumentSource, Query, Retriever, Run, Triplet
+from retgen.types import Answer, DocumentSource, Qrels, Query, Retriever, Run, Triplet
 
 RETRIEVAL = ("R@1", "R@10", "MRR@10")
 ANSWERS = ("EM", "F1")
@@ -76,6 +76,14 @@ def gains(before: Outcome, after: Outcome, triplets: Sequence[Triplet]) -> dict[
     return _tested(scored)
 
 
+def run_gains(before: Run, after: Run, qrels: Qrels, measures: Sequence[str] = RETRIEVAL) -> dict[str, Gain]:
+    """Measure → gain of one run over another, over the judged questions; empty where there are none."""
+    if not qrels:
+        return {}
+    one, two = (evaluate_run(run, qrels, measures).per_query for run in (before, after))
+    return _tested({name: (one[name], two[name]) for name in measures})
+
+
 def _answer_scores(answers: Sequence[Answer], gold: Mapping[str, Sequence[str]]) -> dict[str, dict[str, float]]:
     said = {answer.query_id: answer.text for answer in answers if answer.query_id in gold}
     return evaluate_answers(said, gold, ANSWERS).per_question
@@ -106,15 +114,15 @@ def _mean(values: Mapping[str, float]) -> float:
     return sum(values.values()) / len(values)
 
 
-def sentence(found: Mapping[str, Gain]) -> str:
-    """Whether training improved, in a sentence that names every measure.
+def sentence(found: Mapping[str, Gain], against: str = "the first-minute answerer") -> str:
+    """Whether training improved on what it is compared with, in a sentence that names every measure.
 
     Example:
         >>> print(sentence({"R@1": Gain(0.9, 0.9, -0.1, 0.1, 1.0, 40), "F1": Gain(0.2, 0.5, 0.1, 0.5, 0.004, 40)}))
         Against the first-minute answerer, training improved F1 (0.200 to 0.500, p = 0.004); did not clearly change R@1.
     """
     if not found:
-        return "There is no held-out question to tell whether training improved on the first-minute answerer."
+        return f"There is no held-out question to tell whether training improved on {against}."
     named: dict[str, list[str]] = {"improved": [], "no clear difference": [], "worse": []}
     for name, gain in found.items():
         named[gain.verdict].append(f"{name}{'' if gain.verdict == 'no clear difference' else _told(gain)}")
@@ -125,7 +133,7 @@ def sentence(found: Mapping[str, Gain]) -> str:
         clauses.append(f"did not clearly change {_joined(named['no clear difference'])}")
     if named["worse"]:
         clauses.append(f"made {_joined(named['worse'])} worse")
-    return f"Against the first-minute answerer, training {'; '.join(clauses)}."
+    return f"Against {against}, training {'; '.join(clauses)}."
 
 
 def _told(gain: Gain) -> str:

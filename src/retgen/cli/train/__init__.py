@@ -5,7 +5,9 @@ from __future__ import annotations
 import typer
 
 from retgen.cli.running import CommandGroup
+from retgen.cli.train.cross_encoder import cross_encoder
 from retgen.cli.train.joint import joint
+from retgen.cli.train.query_generator import query_generator
 from retgen.cli.train.unigen import unigen
 
 app = typer.Typer(
@@ -17,6 +19,8 @@ app = typer.Typer(
 )
 
 app.command("unigen")(unigen)
+app.command("query-generator")(query_generator)
+app.command("cross-encoder")(cross_encoder)
 app.command("joint")(joint)
 
 
