@@ -17,12 +17,16 @@ _PUBLIC = {
     "BestSpan": "retgen.answer",
     "Connector": "retgen.types",
     "Corpus": "retgen.corpus",
+    "CrossEncoder": "retgen.rerank.cross_encoder",
     "DenseRetriever": "retgen.dense",
     "Document": "retgen.types",
     "Hit": "retgen.types",
     "Index": "retgen.index",
+    "JointReranker": "retgen.rerank.joint",
     "OfflineWriter": "retgen.connect",
     "Query": "retgen.types",
+    "QueryGenerator": "retgen.models.query_generator",
+    "QueryLikelihood": "retgen.rerank.query_likelihood",
     "RetgenError": "retgen.errors",
     "Run": "retgen.types",
     "Triplet": "retgen.types",
@@ -30,6 +34,7 @@ _PUBLIC = {
     "evaluate_answers": "retgen.evaluate",
     "evaluate_run": "retgen.evaluate",
     "open_unigen": "retgen.generative.over_index",
+    "tune": "retgen.rerank.tuning",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -46,6 +51,11 @@ if TYPE_CHECKING:
     from retgen.generative.over_index import open_unigen as open_unigen
     from retgen.index import Index as Index
     from retgen.lexical import BM25 as BM25
+    from retgen.models.query_generator import QueryGenerator as QueryGenerator
+    from retgen.rerank.cross_encoder import CrossEncoder as CrossEncoder
+    from retgen.rerank.joint import JointReranker as JointReranker
+    from retgen.rerank.query_likelihood import QueryLikelihood as QueryLikelihood
+    from retgen.rerank.tuning import tune as tune
     from retgen.types import Answer as Answer
     from retgen.types import Connector as Connector
     from retgen.types import Document as Document
