@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
 from retgen import store
 from retgen.errors import FormatError, UsageError
@@ -229,8 +230,8 @@ def _from_checkpoint(source: str) -> PreTrainedModel:
 
 def _require_seq2seq(path: str | Path) -> None:
     kind = model_type(path)
-    known = {config.model_type for config in AutoModelForSeq2SeqLM._model_mapping}
-    if kind not in known:
+    # By name: to go through the classes would import the code of every family.
+    if kind not in {*MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, QueryGeneratorConfig.model_type}:
         encoder = kind != UniGenConfig.model_type
         raise FormatError(
             f"this is a model of type {kind!r}, where an encoder-decoder is needed (T5, BART, …)",
