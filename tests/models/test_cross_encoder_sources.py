@@ -93,3 +93,20 @@ def test_bad_sources_are_named(tmp_path: Path) -> None:
         load_cross_encoder(tmp_path / "t5")
     with pytest.raises(FormatError, match="no model"):
         load_cross_encoder(f"warm:{tmp_path / 'nowhere'}")
+
+
+def test_fewer_layers_are_the_lowest_ones(encoder: Path, tmp_path: Path) -> None:
+    whole, _ = load_cross_encoder(f"warm:{encoder}", dropout=0.0)
+    short, tokenizer = load_cross_encoder(f"warm:{encoder}", dropout=0.0, encoder_layers=1)
+    assert short.config.num_hidden_layers == 1 < whole.config.num_hidden_layers
+    ids = tokenizer(TEXTS[0], return_tensors="pt")
+    states = whole.base_model(**ids, output_hidden_states=True).hidden_states[1]
+    torch.testing.assert_close(short.base_model(**ids).last_hidden_state, states)
+    short.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    again, _ = load_cross_encoder(tmp_path)
+    assert torch.equal(again(**ids).logits, short(**ids).logits)
+    with pytest.raises(UsageError, match="cannot keep 9 layers"):
+        load_cross_encoder(f"warm:{encoder}", encoder_layers=9)
+    with pytest.raises(UsageError, match="warm"):
+        load_cross_encoder("scratch:tiny", texts=TEXTS, encoder_layers=1)

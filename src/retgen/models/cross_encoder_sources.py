@@ -26,7 +26,7 @@ from retgen.errors import ArtefactError, FormatError, UsageError
 from retgen.models.pretrained import load_tokenizer, load_weights, model_type
 from retgen.models.scratch import EOS, PAD, PRESETS, UNK, train_tokenizer
 from retgen.models.sources import PACKAGED, SCRATCH, WARM, packaged_encoder
-from retgen.models.warm_start import require_encoder
+from retgen.models.warm_start import keep_lowest, require_encoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -37,7 +37,11 @@ _TRAIN = "Train one from it: retgen train cross-encoder --source warm:<encoder>"
 
 
 def load_cross_encoder(
-    source: str | Path, *, texts: Iterable[str] | None = None, dropout: float | None = None
+    source: str | Path,
+    *,
+    texts: Iterable[str] | None = None,
+    dropout: float | None = None,
+    encoder_layers: int | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A cross-encoder's model, with its tokenizer.
 
@@ -49,12 +53,14 @@ def load_cross_encoder(
             logit; ``scratch:tiny``, ``scratch:mini`` or ``scratch:small`` for random weights.
         texts: the corpus, on which ``scratch:`` trains a tokenizer.
         dropout: of every layer; the checkpoint's own by default, 0 from scratch.
+        encoder_layers: of a ``warm:`` source, keep the lowest so many; all by default. Fewer train and score faster.
 
     Returns:
         The model in evaluation mode, in fp32, and its tokenizer.
 
     Raises:
-        UsageError: an unknown preset, no texts where they are needed, or a dropout that is not a share.
+        UsageError: an unknown preset, no texts where they are needed, a dropout that is not a share, or layers that the
+            source has not.
         FormatError: there is no model, or one that is not a cross-encoder.
         ArtefactError: a folder that retgen saved is torn, or of another kind.
         MissingExtraError: ``warm:minilm`` without its package.
@@ -62,11 +68,13 @@ def load_cross_encoder(
     if dropout is not None and not 0.0 <= dropout < 1.0:
         raise UsageError(f"dropout is a share, from 0 up to 1, not {dropout}")
     name = str(source)
+    if encoder_layers is not None and not name.startswith(WARM):
+        raise UsageError("only the layers of a warm: source can be chosen", where=name, mend="Leave encoder_layers out")
     if name.startswith(SCRATCH):
         return _from_scratch(name.removeprefix(SCRATCH), texts, dropout or 0.0)
     if name.startswith(WARM):
         name = name.removeprefix(WARM)
-        return _from_encoder(packaged_encoder() if name == PACKAGED else name, dropout)
+        return _from_encoder(packaged_encoder() if name == PACKAGED else name, dropout, encoder_layers)
     return _trained(name, dropout)
 
 
@@ -155,11 +163,15 @@ def _trained(path: str, dropout: float | None) -> tuple[PreTrainedModel, PreTrai
     return model.train(False), _with_padding(load_tokenizer(path), path)
 
 
-def _from_encoder(path: str | Path, dropout: float | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _from_encoder(
+    path: str | Path, dropout: float | None, layers: int | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     require_encoder(path)
     config = _config(path, dropout)
     config.num_labels = 1
     model = load_weights(_Fresh(config), path)
+    if layers is not None:
+        keep_lowest(model, layers, path)
     # Also where the checkpoint has a head, of whatever it was trained to tell.
     for part in model.children():
         if part is not model.base_model:

@@ -209,7 +209,7 @@ def encoder_parts(
     if end is None or start is None or tokenizer.pad_token_id is None:
         raise FormatError("its tokenizer has no separator, no start or no padding token", where=path, mend=_BERT_LIKE)
     if layers is not None:
-        _keep_lowest(source, layers, path)
+        keep_lowest(source, layers, path)
     # Families name their rates differently: hidden_dropout_prob, attention_dropout, …
     shape = {
         name: dropout if name.endswith(("dropout", "dropout_prob")) and isinstance(value, int | float) else value
@@ -219,7 +219,12 @@ def encoder_parts(
     return EncoderParts(source, words, shape, int(start), int(end))
 
 
-def _keep_lowest(encoder: Any, layers: int, path: str | Path) -> None:
+def keep_lowest(encoder: Any, layers: int, path: str | Path) -> None:
+    """Take all but the lowest so many layers from an encoder, in place.
+
+    Raises:
+        UsageError: it has fewer, or none that can be found.
+    """
     has = getattr(encoder.config, "num_hidden_layers", 0)
     stacks = [part for part in encoder.modules() if isinstance(part, nn.ModuleList) and len(part) == has]
     if not 1 <= layers <= has or not stacks:

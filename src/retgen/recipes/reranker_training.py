@@ -13,7 +13,7 @@ import torch
 from retgen.corpus import Corpus
 from retgen.devices import pick_device
 from retgen.models.prompt_format import find_format
-from retgen.models.sources import WARM
+from retgen.models.sources import SCRATCH, WARM
 from retgen.recipes.collections import Split
 from retgen.recipes.context import StageContext
 from retgen.recipes.ranking import candidate_qrels, candidate_queries, candidate_run
@@ -28,6 +28,8 @@ from retgen.types import Document
 def cross_encoder_train(
     context: StageContext,
     source: str = "warm:minilm",
+    encoder_layers: int = 0,
+    dropout: float = -1.0,
     objective: Literal["binary", "ranking"] = "binary",
     steps: int = 0,
     epochs: float = 2.0,
@@ -47,6 +49,8 @@ def cross_encoder_train(
     Args:
         context: of the stage.
         source: of the weights.
+        encoder_layers: of a ``warm:`` source, keep the lowest so many; 0 keeps all.
+        dropout: of every layer; below 0 the source's own.
         objective: every pair relevant or not (the paper's), or the softmax over a question's candidates.
         steps: of the optimiser; 0 trains for ``epochs``.
         epochs: passes over the questions.
@@ -69,7 +73,12 @@ def cross_encoder_train(
     found = labelled(context, "train", top_n)
     context.log(str(found.statistics))
     torch.manual_seed(context.seed)
-    model, tokenizer = load_cross_encoder(source, texts=[document.contents for document in corpus])
+    model, tokenizer = load_cross_encoder(
+        source,
+        texts=[document.contents for document in corpus] if source.startswith(SCRATCH) else None,
+        dropout=dropout if dropout >= 0 else None,
+        encoder_layers=encoder_layers or None if source.startswith(WARM) else None,
+    )
     reranker = CrossEncoder(model, tokenizer, max_length=max_length, dtype="fp32")
     dev = None
     if eval_steps:
