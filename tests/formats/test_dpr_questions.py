@@ -64,5 +64,5 @@ def test_any_bytes_are_read_or_named(tmp_path_factory: pytest.TempPathFactory, d
     assert all(triplet.answers for triplet in found)
     assert all("test.csv" in str(error) for error in skipped.errors)
     if skipped:
-        with pytest.raises(RecordError, match="test.csv"):
+        with pytest.raises(RecordError, match=r"test\.csv"):
             list(read_questions(path))
