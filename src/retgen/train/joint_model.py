@@ -148,7 +148,7 @@ def query_log_likelihoods(
     """
     if not len(pair_passage):
         return question_ids.new_zeros((0, question_ids.shape[1]), dtype=torch.float32)
-    used, rows = pair_passage.unique(return_inverse=True)
+    used, rows = cast(Any, pair_passage).unique(return_inverse=True)
     ids, mask = passage_ids[used], passage_mask[used]
     encoder = _encoder(model)
     with torch.set_grad_enabled(torch.is_grad_enabled() and _is_trained(encoder)):
@@ -175,7 +175,7 @@ def _target_log_probabilities(
             f"do not know how a {type(model).__name__} is given what it is to write",
             mend="Give an encoder-decoder such as T5 or BART",
         )
-    with _single_precision(model.get_output_embeddings(), states.device.type):
+    with _single_precision(cast(Any, model).get_output_embeddings(), states.device.type):
         output: Any = model(
             encoder_outputs=BaseModelOutput(last_hidden_state=states),
             attention_mask=attention_mask,
@@ -194,7 +194,7 @@ def _single_precision(head: nn.Module | None, device_type: str) -> Iterator[None
     if head is None or not torch.is_autocast_enabled(device_type):
         yield
         return
-    plain = torch.autocast(device_type, enabled=False)
+    plain: Any = torch.autocast(device_type, enabled=False)
 
     def enter(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         plain.__enter__()
