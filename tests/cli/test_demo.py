@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from retgen import almanac
 from retgen.cli import app
-from retgen.recipes import load_recipe
+from retgen.recipes import load_recipe, make_report, run_recipe
 
 # The built-in recipe asks all its test questions three times over, which takes a minute.
 SHORT = """
@@ -19,7 +19,6 @@ name: short
 description: "The almanac, hardly trained."
 modules: [retgen.recipes.collections, retgen.recipes.baselines, retgen.recipes.unigen, retgen.recipes.measuring]
 seeds: 1
-baseline: bm25
 stages:
   collection: {kind: almanac-collection, params: {train_per_passage: 1, test_per_passage: 1}}
   bm25: {kind: bm25, needs: [collection]}
@@ -35,6 +34,21 @@ rows:
   bm25-free: {needs: [bm25-free]}
   unigen-base: {needs: [base]}
 columns: ["R@1", parameters]
+"""
+
+# Of the re-ranking one, training has tests of its own.
+RERANKED = """
+name: short-jpr
+description: "The almanac, not re-ranked."
+modules: [retgen.recipes.collections, retgen.recipes.ranking]
+seeds: 1
+stages:
+  collection: {kind: almanac-collection, params: {train_per_passage: 1, test_per_passage: 1}}
+  candidates: {kind: candidates, needs: [collection], params: {test_questions: 20}}
+  bm25: {kind: ranking-outcome, needs: [collection, candidates]}
+rows:
+  jpr: {needs: [bm25]}
+columns: ["Success@1"]
 """
 
 
@@ -55,13 +69,15 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "short.yaml").write_text(SHORT, encoding="utf-8")
     monkeypatch.setattr(command, "RECIPE", str(tmp_path / "short.yaml"))
+    (tmp_path / "short-jpr.yaml").write_text(RERANKED, encoding="utf-8")
+    monkeypatch.setattr(command, "RERANKING", str(tmp_path / "short-jpr.yaml"))
 
 
 @pytest.mark.usefixtures("short")
 def test_the_table_then_three_questions_with_passages(kept: Path) -> None:
     result = run("--out", kept)
     assert result.exit_code == 0, result.output
-    table, *asked = result.stdout.split("\n\n\n")
+    table, *asked, reranked = result.stdout.split("\n\n\n")
     assert table.startswith("**The almanac, hardly trained")
     assert "| bm25-free " in table
     shown = "\n".join(asked)
@@ -69,6 +85,8 @@ def test_the_table_then_three_questions_with_passages(kept: Path) -> None:
     assert shown.count("(names no entity)") == 2
     assert shown.count("expected: ") == 3
     assert shown.count("hold the answer") + shown.count("holds the answer") == 6
+    assert reranked.strip().startswith("**The almanac, not re-ranked")
+    assert "| jpr " in reranked
     assert "since the start" in result.stderr
     assert "The demo took" in result.stderr
 
@@ -81,7 +99,8 @@ def test_json_is_all_of_standard_output_and_nothing_is_trained_twice(kept: Path)
     assert result.stdout == first.stdout
     assert "base (seed 0): done before" in result.stderr
     values = [json.loads(line) for line in result.stdout.splitlines()]
-    rows, answers = values[:3], values[3:]
+    rows, answers, reranked = values[:3], values[3:-1], values[-1]
+    assert reranked["row"] == "jpr"
     assert [row["row"] for row in rows] == ["bm25", "bm25-free", "unigen-base"]
     assert [answer["group"] for answer in answers] == ["named", "entity-free", "entity-free"]
     gold = {question.text: question for question in almanac.questions("test")}
@@ -100,6 +119,14 @@ def test_the_built_in_recipe_has_what_the_demo_asks(scale: str, tmp_path: Path) 
     assert {"almanac-collection", "contexts", "unigen-train"} <= set(command._folders(recipe, tmp_path))
     assert {"bm25", "unigen-base", "unigen-iter"} <= set(recipe.rows)
     assert {"R@1", "R@10", "MRR@10", "EM", "F1"} <= {column.key for column in recipe.columns}
+
+
+@pytest.mark.slow
+def test_the_built_in_re_ranking_runs_every_row(tmp_path: Path) -> None:
+    recipe = load_recipe("almanac-jpr", scale="tiny")
+    found = run_recipe(recipe, None, tmp_path)
+    assert [row.row for row in found.rows] == ["bm25", "cross-encoder", "generator", "jpr", "bm25-cross-encoder"]
+    assert set(make_report(found).against.values()) == {"cross-encoder"}
 
 
 def test_an_unknown_scale_is_wrong_usage() -> None:

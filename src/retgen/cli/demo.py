@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from retgen.types import Answer, Hit, Triplet
 
 RECIPE = "almanac"
+RERANKING = "almanac-jpr"
+RERANKED = "re-ranking"
+"""Where, in the demo's folder, the second recipe is kept."""
 _ROW = "unigen-base"
 _ASKED = {"named": 1, "entity-free": 2}
 _TELLS = {"named": "names its entity", "entity-free": "names no entity"}
@@ -39,10 +42,11 @@ def demo(
     ] = "local",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON objects: the rows, then answers.")] = False,
 ) -> None:
-    """Train UniGen on the almanac that comes with the package, print how it does, and let it answer three questions.
+    """Train UniGen on the almanac that comes with the package, print how it does, let it answer; then re-rank with JPR.
 
-    The almanac is a small encyclopedia with questions; test questions are phrased as no training question is. The
-    first of the three names its entity, the others do not.
+    The almanac is a small encyclopedia with questions; test questions are phrased as no training question is. Of the
+    three that UniGen answers the first names its entity, the others do not. JPR's two models are trained on the same
+    questions and order BM25's passages anew.
 
     Examples:
 
@@ -50,31 +54,40 @@ def demo(
 
       retgen demo --out almanac-demo --json
     """
-    from retgen.recipes import Results, load_recipe, make_report, run_recipe
+    from retgen.recipes import load_recipe
 
-    recipe = load_recipe(RECIPE, scale=scale)
+    recipes = [load_recipe(name, scale=scale) for name in (RECIPE, RERANKING)]
     start = time.monotonic()
     with _place(out) as place:
         try:
-            with recipe_progress(messages()) as listen:
-                found = run_recipe(recipe, None, place, progress=_with_elapsed(listen, start))
+            _show(recipes[0], place, start, as_json)
+            _ask(recipes[0], place, as_json)
+            if not as_json:
+                sys.stdout.write("\n\n")
+            _show(recipes[1], place / RERANKED, start, as_json)
         except KeyboardInterrupt:
             kept = (
                 f"What is finished is kept in {out}: run the same command again to go on" if out else "Nothing is kept"
             )
             typer.echo(f"Interrupted. {kept}", err=True)
             raise typer.Exit(INTERRUPTED) from None
-        # Its rows are over two sets of questions, so that none is a baseline of all.
-        report = make_report(Results(replace(found.definition, baseline=None), found.rows))
-        if as_json:
-            write_rows(found, report)
-        else:
-            sys.stdout.write(report.render("md") + "\n")
-            sys.stdout.flush()
-        _ask(recipe, place, as_json)
     typer.echo(f"The demo took {duration(time.monotonic() - start)}", err=True)
     if out is not None:
         typer.echo(f"Everything is kept in {out}", err=True)
+
+
+def _show(recipe: Recipe, place: Path, start: float, as_json: bool) -> None:
+    """Run a recipe and print its table."""
+    from retgen.recipes import make_report, run_recipe
+
+    with recipe_progress(messages()) as listen:
+        found = run_recipe(recipe, None, place, progress=_with_elapsed(listen, start))
+    report = make_report(found)
+    if as_json:
+        write_rows(found, report)
+    else:
+        sys.stdout.write(report.render("md") + "\n")
+        sys.stdout.flush()
 
 
 @contextlib.contextmanager
