@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retgen.cli.corpus_or_index import documents_of
+from retgen.cli.options import AsJson, CorpusOrIndex, SkipBad
 from retgen.cli.running import counted, progress_bars, results, skipping, write_json
 from retgen.errors import RetgenError, UsageError
 
@@ -23,14 +24,7 @@ _BLOCK = 64
 
 
 def pseudo_queries(
-    corpus: Annotated[
-        str,
-        typer.Argument(
-            help="An index that retgen index made, or documents in any form that it reads.",
-            metavar="CORPUS_OR_INDEX",
-            show_default=False,
-        ),
-    ],
+    corpus: CorpusOrIndex,
     out: Annotated[Path, typer.Option("--out", "-o", help="The .jsonl to write.", show_default=False)],
     generator: Annotated[
         str,
@@ -49,8 +43,8 @@ def pseudo_queries(
         str | None, typer.Option(help="How a generator was taught to read passages: jpr, jpr-beir, upr… [jpr].")
     ] = None,
     device: Annotated[str, typer.Option(help="Of a generator: auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records out, and say which.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+    skip_bad: SkipBad = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make up questions for documents. The file holds questions, answers and document ids, as train --questions reads.
 

@@ -63,7 +63,7 @@ def open_reranker(
     device: str,
 ) -> CandidateReranker | JointReranker:
     """The re-ranker of that kind, its models opened. `check_models` has seen to it that they were given."""
-    from retgen.generative.quiet import no_progress_bars
+    from retgen.models.quiet import no_progress_bars
     from retgen.rerank.cross_encoder import CrossEncoder
     from retgen.rerank.joint import JointReranker
     from retgen.rerank.query_likelihood import QueryLikelihood

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retgen.cli.options import AsJson
 from retgen.cli.running import counted, messages, results, skipping, write_json
 from retgen.errors import UsageError
 
@@ -61,7 +62,7 @@ def tune(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave bad lines of the runs and of --qrels out, and say which.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find the weights that combine scores best. No model is asked: a run already carries the scores.
 

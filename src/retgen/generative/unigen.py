@@ -21,7 +21,7 @@ from retgen.errors import ArtefactError, MismatchError, UsageError
 from retgen.generative.answering import STRATEGIES, decode_answers
 from retgen.generative.history import KIND, read_history, write_history
 from retgen.generative.inputs import TokenisedInput, pad_inputs, tokenise_inputs
-from retgen.generative.quiet import no_progress_bars
+from retgen.models.quiet import no_progress_bars
 from retgen.models.saving import load_saved
 from retgen.models.session import UniGenSession
 from retgen.models.unigen import Encoded, UniGenForRetrievalAndAnswering

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig
 
 from retgen.errors import FormatError, RetgenError
+from retgen.models.quiet import no_progress_bars
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -65,7 +66,8 @@ def load_weights(kind: Any, path: str | Path) -> PreTrainedModel:
         FormatError: no such model can be loaded from there.
     """
     try:
-        model: PreTrainedModel = kind.from_pretrained(str(path), dtype="float32", trust_remote_code=False)
+        with no_progress_bars():
+            model: PreTrainedModel = kind.from_pretrained(str(path), dtype="float32", trust_remote_code=False)
     except RetgenError:
         raise
     except _ERRORS as error:

@@ -10,6 +10,7 @@ from retgen import store
 from retgen.errors import ArtefactError, FormatError
 from retgen.models.config import UniGenConfig
 from retgen.models.pretrained import load_tokenizer, model_type
+from retgen.models.quiet import no_progress_bars
 from retgen.models.unigen import UniGenForRetrievalAndAnswering
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def save_model(
     Raises:
         ArtefactError: something stands there that may not be replaced.
     """
-    with store.create(path, kind=KIND, made_by=made_by, overwrite=overwrite) as staging:
+    with store.create(path, kind=KIND, made_by=made_by, overwrite=overwrite) as staging, no_progress_bars():
         model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
 

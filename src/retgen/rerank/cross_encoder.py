@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from retgen import store
 from retgen.devices import length_sorted_batches, pick_device, pick_dtype
 from retgen.errors import ArtefactError, UsageError
-from retgen.generative.quiet import no_progress_bars
 from retgen.models.cross_encoder_sources import KIND, cast_trunk, load_cross_encoder, longest_input, relevance
 from retgen.models.pair_inputs import Pair, PairInputs
+from retgen.models.quiet import no_progress_bars
 from retgen.rerank.candidates import CandidateReranker, Candidates, Progress
 from retgen.text import word_spans
 from retgen.types import Document, Explanation, FloatArray, Query

@@ -7,7 +7,7 @@ training was stopped are ours.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +20,7 @@ from retgen.errors import MissingExtraError, UsageError
 from retgen.evaluate import evaluate_run
 from retgen.train.arguments import require_dev_for_best
 from retgen.train.candidates import LabelledCandidates
+from retgen.train.freezing import frozen
 from retgen.train.pair_stream import BINARY, RANKING, PairStream
 from retgen.train.resumable import Progress, TrainingRecord, fingerprint, train_resumably, weight_shapes
 from retgen.types import DocumentSource, Qrels, Query, Run
@@ -220,22 +221,13 @@ def require_extras() -> None:
             raise MissingExtraError(package.replace("_", "-"), extra)
 
 
-@contextmanager
-def frozen_layers(model: PreTrainedModel, layers: int) -> Iterator[None]:
+def frozen_layers(model: PreTrainedModel, layers: int) -> AbstractContextManager[None]:
     """Within it, the embeddings and the lowest ``layers`` layers keep their weights.
 
     Raises:
         UsageError: the model has fewer layers, or layers that are not found.
     """
-    parts = _lowest(model, layers) if layers > 0 else []
-    trained = [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
+    return frozen(_lowest(model, layers) if layers > 0 else [])
 
 
 def _lowest(model: PreTrainedModel, layers: int) -> list[nn.Module]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 
-from retgen.generative.quiet import no_progress_bars
+from retgen.models.quiet import no_progress_bars
 from retgen.rerank.cross_encoder import CrossEncoder
 from retgen.train.arguments import TrainingOptions, training_arguments
 from retgen.train.pair_stream import BINARY, FixedBatches, PairStream

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from retgen.errors import UsageError
 from retgen.models.copying import CopyHead
 from retgen.models.stacks import T5_FAMILY
+from retgen.train.freezing import frozen
 
 if TYPE_CHECKING:
     from retgen.models.unigen import UniGenForRetrievalAndAnswering
@@ -64,22 +65,13 @@ def decayed_groups(
     return [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in groups.items()]
 
 
-@contextmanager
-def frozen_layers(model: UniGenForRetrievalAndAnswering, layers: int) -> Iterator[None]:
+def frozen_layers(model: UniGenForRetrievalAndAnswering, layers: int) -> AbstractContextManager[None]:
     """Within it, the embeddings and the lowest ``layers`` layers of every encoder keep their weights.
 
     Raises:
         UsageError: the encoder has fewer layers, or layers that are not found.
     """
-    parts = _lowest(model, layers) if layers > 0 else []
-    trained = {parameter: None for part in parts for parameter in part.parameters() if parameter.requires_grad}
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
+    return frozen(_lowest(model, layers) if layers > 0 else [])
 
 
 def _lowest(model: UniGenForRetrievalAndAnswering, layers: int) -> list[nn.Module]:

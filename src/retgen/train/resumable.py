@@ -27,7 +27,7 @@ from transformers import (
 
 from retgen.devices import prepared_cpu
 from retgen.errors import ArtefactError, MismatchError
-from retgen.generative.quiet import no_progress_bars
+from retgen.models.quiet import no_progress_bars
 from retgen.train.arguments import TrainingOptions, require_dev_for_best, training_arguments
 from retgen.train.checkpoints import Checkpoint, MarkFinished, last_finished
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retgen.cli.corpus_or_index import corpus_and_bm25
+from retgen.cli.options import AsJson, CorpusOrIndex, Device, ModelOut, Overwrite, Resume, Seed, SkipBad
 from retgen.cli.recipe_progress import duration
 from retgen.cli.running import counted, messages, results, skipping, write_json
 from retgen.cli.train.gains_report import as_object, gains_table
@@ -36,15 +37,8 @@ _TRAINING = "cross-encoder training"
 
 
 def cross_encoder(
-    corpus: Annotated[
-        str,
-        typer.Argument(
-            help="An index that retgen index made, or documents in any form that it reads.",
-            metavar="CORPUS_OR_INDEX",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to make.", show_default=False)],
+    corpus: CorpusOrIndex,
+    out: ModelOut,
     questions: Annotated[
         str | None,
         typer.Option(
@@ -81,14 +75,12 @@ def cross_encoder(
         bool, typer.Option("--keep-best/--keep-last", help="End with what did best on dev questions, or the last.")
     ] = False,
     held_out: Annotated[int, typer.Option(help="Held-out questions that are measured at most.", min=0)] = 500,
-    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on with what was stopped, or begin anew.")
-    ] = True,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records out, and say which.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that stands there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = True,
+    skip_bad: SkipBad = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a cross-encoder on BM25's candidates, and measure the order it gives them against BM25's.
 
@@ -174,7 +166,8 @@ def cross_encoder(
         write_json(as_object(out, chosen, options, asked, found, record, gains, seconds))
         return
     if gains:
-        sys.stdout.write(gains_table(asked, gains, top).to_markdown() + "\n")
+        table = gains_table(asked, gains, "BM25", "cross-encoder", than="BM25's order", also=f"; BM25's top {top}")
+        sys.stdout.write(table.to_markdown() + "\n")
     results().print(sentence(gains, "BM25"), markup=False)
     typer.echo(
         f"{out}: {record.steps} steps, trained and measured in {duration(seconds)}\n"

@@ -1,4 +1,4 @@
-"""What a re-ranker's training command reports: the gains over BM25's order, as a table and as an object."""
+"""What training commands report: the gains over what needs no training, as a table and as an object."""
 
 from __future__ import annotations
 
@@ -16,28 +16,34 @@ if TYPE_CHECKING:
     from retgen.train.resumable import TrainingRecord
 
 
-def gains_table(asked: CollectionQuestions, gains: Mapping[str, Gain], top: int) -> Table:
-    """BM25's order and the trained re-ranker's on the same held-out questions."""
+def gains_table(
+    asked: CollectionQuestions, gains: Mapping[str, Gain], before: str, after: str, *, than: str, also: str = ""
+) -> Table:
+    """What there was and what was trained, on the same held-out questions.
+
+    Args:
+        asked: the questions.
+        gains: measure → what was found.
+        before: the first row's label.
+        after: the second row's.
+        than: what the marks compare with, e.g. ``"BM25's order"``.
+        also: what else the caption says.
+    """
     from retgen.evaluate import Row, Table
 
     kind = "pseudo questions" if asked.pseudo else "questions"
-    count = max(gain.questions for gain in gains.values())
+    counts = sorted({gain.questions for gain in gains.values()})
     marks = {"improved": "†", "worse": "‡"}
     notes = {
-        mark: f"{word} than BM25's order: p < 0.05, paired randomisation test over questions, Holm-corrected over "
-        "measures"
+        mark: f"{word} than {than}: p < 0.05, paired randomisation test over questions, Holm-corrected over measures"
         for mark, word in (("†", "higher"), ("‡", "lower"))
         if any(marks.get(gain.verdict) == mark for gain in gains.values())
     }
-    table = Table(list(gains), caption=f"{count} held-out {kind}, never trained on; BM25's top {top}", footnotes=notes)
-    table.add_row(Row("BM25", {name: gain.before for name, gain in gains.items()}))
-    table.add_row(
-        Row(
-            "cross-encoder",
-            {name: gain.after for name, gain in gains.items()},
-            marks={name: marks.get(gain.verdict, "") for name, gain in gains.items()},
-        )
-    )
+    caption = f"{' and '.join(map(str, counts))} held-out {kind}, never trained on{also}"
+    table = Table(list(gains), caption=caption, footnotes=notes)
+    table.add_row(Row(before, {name: gain.before for name, gain in gains.items()}))
+    told = {name: marks.get(gain.verdict, "") for name, gain in gains.items()}
+    table.add_row(Row(after, {name: gain.after for name, gain in gains.items()}, marks=told))
     return table
 
 

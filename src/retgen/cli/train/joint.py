@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retgen.cli.corpus_or_index import corpus_and_bm25
+from retgen.cli.options import AsJson, CorpusOrIndex, Device, Resume, Seed, SkipBad
 from retgen.cli.recipe_progress import duration
 from retgen.cli.running import counted, messages, results, skipping, write_json
 from retgen.cli.train.places import check_free, make_checkpoints, remove_checkpoints
@@ -30,14 +31,7 @@ _TRAINING = "joint training"
 
 
 def joint(
-    corpus: Annotated[
-        str,
-        typer.Argument(
-            help="An index that retgen index made, or documents in any form that it reads.",
-            metavar="CORPUS_OR_INDEX",
-            show_default=False,
-        ),
-    ],
+    corpus: CorpusOrIndex,
     questions: Annotated[
         str,
         typer.Option(
@@ -92,14 +86,12 @@ def joint(
         bool, typer.Option("--keep-best/--keep-last", help="End with the weights that did best on dev, or the last.")
     ] = True,
     dev_questions: Annotated[int, typer.Option(help="Measured at most; 0 measures none.", min=0)] = 300,
-    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on with what was stopped, or begin anew.")
-    ] = True,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records out, and say which.")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = True,
+    skip_bad: SkipBad = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace models that stand there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fine-tune both models of JPR with three losses: relevance, generation, and how far they are apart.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retgen.cli.corpus_or_index import documents_of, is_index
+from retgen.cli.options import AsJson, CorpusOrIndex, Device, ModelOut, Overwrite, Resume, Seed, SkipBad
 from retgen.cli.recipe_progress import duration
 from retgen.cli.running import counted, messages, results, skipping, write_json
 from retgen.cli.train.places import check_free
@@ -28,15 +29,8 @@ _DEV_QUESTIONS = 100
 
 
 def query_generator(
-    corpus: Annotated[
-        str,
-        typer.Argument(
-            help="An index that retgen index made, or documents in any form that it reads.",
-            metavar="CORPUS_OR_INDEX",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to make.", show_default=False)],
+    corpus: CorpusOrIndex,
+    out: ModelOut,
     questions: Annotated[
         str | None,
         typer.Option(help="Questions with their documents: JSONL, SQuAD, DPR or MS MARCO QnA. None: made up."),
@@ -62,20 +56,22 @@ def query_generator(
         float | None, typer.Option(help="Of a decoder that starts at random [what suits it].")
     ] = None,
     copy_head: Annotated[
-        bool | None, typer.Option("--copy-head/--no-copy-head", help="warm: only; copy words of the passage [yes].")
+        bool | None,
+        typer.Option(
+            "--copy-head/--no-copy-head",
+            help="warm: only; copy words of the passage, which the paper's model cannot [yes].",
+        ),
     ] = None,
     frozen_encoder: Annotated[
         bool | None,
         typer.Option("--frozen-encoder/--no-frozen-encoder", help="warm: only; train the fresh decoder alone [yes]."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on with what was stopped, or begin anew.")
-    ] = True,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records out, and say which.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that stands there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = True,
+    skip_bad: SkipBad = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a model to write the queries a passage answers, and measure it on held-out questions.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections.abc import Mapping
@@ -12,8 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retgen.cli.corpus_or_index import corpus_and_bm25, is_index
+from retgen.cli.options import AsJson, CorpusOrIndex, Device, ModelOut, Overwrite, Resume, Seed, SkipBad
 from retgen.cli.recipe_progress import duration
 from retgen.cli.running import counted, messages, results, write_json
+from retgen.cli.train.gains_report import gains_table
+from retgen.cli.train.places import check_free
 from retgen.cli.train.preparing import check_extra, triplets_of, usual_source
 from retgen.cli.training_progress import quiet_transformers, training_progress
 from retgen.errors import UsageError
@@ -21,7 +23,6 @@ from retgen.errors import UsageError
 if TYPE_CHECKING:
     from retgen.corpus import Corpus
     from retgen.docids.table import DocidTable
-    from retgen.evaluate import Table
     from retgen.train.collection_plan import CollectionTraining
     from retgen.train.improvement import Gain
     from retgen.train.questions import CollectionQuestions
@@ -31,15 +32,8 @@ _DEV_QUESTIONS = 100
 
 
 def unigen(
-    corpus: Annotated[
-        str,
-        typer.Argument(
-            help="An index that retgen index made, or documents in any form that it reads.",
-            metavar="CORPUS_OR_INDEX",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The model folder to make.", show_default=False)],
+    corpus: CorpusOrIndex,
+    out: ModelOut,
     questions: Annotated[
         str | None,
         typer.Option(help="Questions with answers and documents: JSONL, SQuAD, DPR or MS MARCO QnA. None: made up."),
@@ -70,14 +64,12 @@ def unigen(
     keep_best: Annotated[
         bool, typer.Option("--keep-best/--no-keep-best", help="End with what did best on dev questions, not the last.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on with what was stopped, or begin anew.")
-    ] = True,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad records out, and say which.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that stands there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Resume = True,
+    skip_bad: SkipBad = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a UniGen, and measure it against what needs no training: BM25 and the best extracted span.
 
@@ -101,6 +93,7 @@ def unigen(
         raise UsageError(f"passages cannot be named by their {docids!r}", where="--docids", mend="lead or title")
     check_extra()
 
+    from retgen.generative.history import KIND
     from retgen.train.collection import measured, train_on_collection
     from retgen.train.collection_plan import CollectionTraining, remove_training
     from retgen.train.improvement import sentence
@@ -108,7 +101,7 @@ def unigen(
 
     quiet_transformers()
     chosen = source or usual_source()
-    _check_place(out, overwrite)
+    check_free(out, KIND, overwrite=overwrite)
     options = CollectionTraining(
         chosen,
         docids=docids,
@@ -153,24 +146,14 @@ def unigen(
         write_json(_as_json(out, options, documents, asked, docids_made, found, seconds))
         return
     if found:
-        sys.stdout.write(_table(asked, found).to_markdown() + "\n")
+        sys.stdout.write(
+            gains_table(asked, found, "BM25 + best span (no training)", "UniGen", than="without training").to_markdown()
+            + "\n"
+        )
     results().print(sentence(found), markup=False)
     typer.echo(f"{out}: trained and measured in {duration(seconds)}", err=True)
     where = corpus if is_index(corpus) else "INDEX"
     typer.echo(f'Ask it: retgen ask {where} "your question" --model {out}', err=True)
-
-
-def _check_place(out: Path, overwrite: bool) -> None:
-    # What would be met after minutes of training is met before them.
-    from retgen import store
-    from retgen.generative.history import KIND
-
-    with contextlib.suppress(_OnlyLookedError), store.create(out, kind=KIND, overwrite=overwrite):
-        raise _OnlyLookedError
-
-
-class _OnlyLookedError(Exception):
-    pass
 
 
 def _introduce(
@@ -209,34 +192,6 @@ def _docids_told(counts: Mapping[str, int]) -> str:
         # Passages of one docid are found together, in corpus order: no model can tell them apart.
         shared = f"{counts['sharing']} share one with another, in {counted(counts['groups'], 'group', 'groups')}"
     return f"Docids of {counted(counts['documents'], 'passage', 'passages')}: {shared}; {counts['cut']} cut"
-
-
-def _table(asked: CollectionQuestions, found: Mapping[str, Gain]) -> Table:
-    from retgen.evaluate import Row, Table
-
-    kind = "pseudo questions" if asked.pseudo else "questions"
-    counts = sorted({gain.questions for gain in found.values()})
-    marks = {"improved": "†", "worse": "‡"}
-    notes = {mark: f"{word} than without training: p < 0.05" for mark, word in (("†", "higher"), ("‡", "lower"))}
-    notes = {
-        mark: f"{text}, paired randomisation test over questions, Holm-corrected over measures"
-        for mark, text in notes.items()
-        if any(marks.get(gain.verdict) == mark for gain in found.values())
-    }
-    table = Table(
-        list(found),
-        caption=f"{' and '.join(map(str, counts))} held-out {kind}, never trained on",
-        footnotes=notes,
-    )
-    table.add_row(Row("BM25 + best span (no training)", {name: gain.before for name, gain in found.items()}))
-    table.add_row(
-        Row(
-            "UniGen",
-            {name: gain.after for name, gain in found.items()},
-            marks={name: marks.get(gain.verdict, "") for name, gain in found.items()},
-        )
-    )
-    return table
 
 
 def _as_json(
