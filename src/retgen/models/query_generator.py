@@ -174,7 +174,8 @@ class _CrossAttended:
         self.ids, self.mask = generator._padded([passage.token_ids for passage in passages])
         self.width = int(self.ids.shape[1])
         self.states = _stacked(passages, self.width, generator.model)
-        self._cross = None if reads_source else self._projected()
+        self._reads_source = reads_source
+        self._cross = self._projected()
 
     def score(self, rows: Sequence[int], targets: Sequence[Sequence[int]]) -> Tensor:
         """See `PassageGroup`."""
@@ -182,7 +183,7 @@ class _CrossAttended:
         chosen = torch.tensor(rows, device=device)
         labels, real = padded(targets, generator.pad_token_id, device)
         keep = real.bool()
-        if self._cross is None:
+        if self._reads_source:
             return self._with_source(chosen, labels, keep)
         start = torch.tensor(generator.lead, device=device).expand(len(targets), -1)
         with self._head.over(torch.nn.functional.pad(keep, (len(generator.lead) - 1, 0))):
@@ -203,6 +204,7 @@ class _CrossAttended:
             self.mask[rows],
             labels.masked_fill(~keep, -100),
             self.ids[rows],
+            _rows_of(self._cross, rows),
         )
         return found[keep]
 
@@ -220,6 +222,7 @@ class _CrossAttended:
                 past_key_values=cache,
                 use_cache=True,
                 return_dict=True,
+                **({"source_ids": self.ids} if self._reads_source else {}),
             )
         return cache
 

@@ -166,6 +166,7 @@ class QueryGeneratorModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-
         attention_mask: Tensor,
         labels: Tensor,
         source_ids: Tensor | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
     ) -> Tensor:
         """Teacher-forced fp32 log-probability of every target token, (B, T), without a (B, T, V) mixture.
 
@@ -174,9 +175,12 @@ class QueryGeneratorModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-
             attention_mask: (B, L) of the passages.
             labels: (B, T) int64 ending in EOS; -100 pads, and gives 0.
             source_ids: (B, L) the passages' tokens, where ``encoder_outputs`` does not carry them.
+            past_key_values: with the passages' cross-attention keys and values, so that they are not made again.
         """
         states = _states(encoder_outputs)
-        decoded = self._decode(self.prepare_decoder_input_ids_from_labels(labels), states, attention_mask)
+        tokens = self.prepare_decoder_input_ids_from_labels(labels)
+        cached = past_key_values is not None
+        decoded = self._decode(tokens, states, attention_mask, None, past_key_values, use_cache=cached)
         return self._target_log_probabilities(
             decoded.last_hidden_state, states, attention_mask, labels, _sources(encoder_outputs, source_ids)
         )
