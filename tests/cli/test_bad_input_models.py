@@ -53,7 +53,7 @@ def model(home: Path) -> Path:
     trained = run("train", "unigen", *files, "--out", home / "model", *ONE_STEP, "--skip-bad", "--json")
     said = only_object(trained)
     assert said["passages"] == len(FACTS)
-    assert said["trained_on"] + said["held_out"] == 5 * len(FACTS)
+    assert said["trained_on"] + said["dev"] + said["held_out"] == 5 * len(FACTS)
     assert trained.stderr.count("1 bad record left out:") == 2
     assert "corpus.jsonl:4" in trained.stderr
     assert "questions.jsonl:16" in trained.stderr

@@ -60,7 +60,12 @@ def test_any_bytes_are_read_or_named(tmp_path_factory: pytest.TempPathFactory, d
     path = tmp_path_factory.mktemp("fuzz") / "test.csv"
     path.write_bytes(data)
     skipped = Skipped()
-    found = list(read_questions(path, skipped=skipped))
+    try:
+        found = list(read_questions(path, skipped=skipped))
+    except RecordError as error:  # gzip that breaks off: never skipped
+        assert data.startswith(b"\x1f\x8b")
+        skipped.add(error)
+        found = []
     assert all(triplet.answers for triplet in found)
     assert all("test.csv" in str(error) for error in skipped.errors)
     if skipped:

@@ -59,6 +59,8 @@ def seq2seq(kind: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
                 relative_attention_num_buckets=8, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **own,
             )
         )  # fmt: skip
+        if own:  # as large as a trained one's: log-probabilities of −30 have no four digits behind the point in fp32
+            model.lm_head.weight.data.mul_(0.2)
     elif kind.startswith("bart"):
         tokenizer = byte_level_tokenizer()
         forced = {"forced_bos_token_id": tokenizer.bos_token_id} if "forced" in kind else {}
