@@ -72,7 +72,8 @@ def whole_model(kind: Any, path: str | Path) -> Any:
     """
     torn = "Save the model again, or copy its folder again"
     try:
-        model, report = kind.from_pretrained(str(path), output_loading_info=True)
+        with no_progress_bars():
+            model, report = kind.from_pretrained(str(path), output_loading_info=True)
     except Exception as error:
         raise ArtefactError("its weights cannot be read", where=path, mend=torn) from error
     wrong = sorted({*report["missing_keys"], *report["unexpected_keys"], *map(str, report["mismatched_keys"])})
