@@ -41,9 +41,10 @@ demo: $(STAMP) ## the whole story on the embedded data
 	@$(BIN)/retgen demo
 
 # One thread a process: two processes with two threads each would fight over two cores.
+# In the files' own order: sorted by their number of tests, the files of few long tests would come last, on one process.
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP) ## every test, doctests included
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff, its formatter, and the floors of the house
 	@status=0; \
