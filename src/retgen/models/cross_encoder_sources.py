@@ -23,6 +23,7 @@ from transformers import (
 
 from retgen import store
 from retgen.errors import ArtefactError, FormatError, UsageError
+from retgen.models.match_marks import add_match_marks
 from retgen.models.pretrained import load_tokenizer, load_weights, model_type
 from retgen.models.scratch import EOS, PAD, PRESETS, UNK, train_tokenizer
 from retgen.models.sources import PACKAGED, SCRATCH, WARM, packaged_encoder
@@ -42,6 +43,7 @@ def load_cross_encoder(
     texts: Iterable[str] | None = None,
     dropout: float | None = None,
     encoder_layers: int | None = None,
+    match_marks: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A cross-encoder's model, with its tokenizer.
 
@@ -54,13 +56,15 @@ def load_cross_encoder(
         texts: the corpus, on which ``scratch:`` trains a tokenizer.
         dropout: of every layer; the checkpoint's own by default, 0 from scratch.
         encoder_layers: of a ``warm:`` source, keep the lowest so many; all by default. Fewer train and score faster.
+        match_marks: of a ``warm:`` or ``scratch:`` source, tell the model which tokens query and passage share, see
+            `retgen.models.match_marks`. With little training data it makes the difference.
 
     Returns:
         The model in evaluation mode, in fp32, and its tokenizer.
 
     Raises:
-        UsageError: an unknown preset, no texts where they are needed, a dropout that is not a share, or layers that the
-            source has not.
+        UsageError: an unknown preset, no texts where they are needed, a dropout that is not a share, layers that the
+            source has not, or marks for a model that cannot read them.
         FormatError: there is no model, or one that is not a cross-encoder.
         ArtefactError: a folder that retgen saved is torn, or of another kind.
         MissingExtraError: ``warm:minilm`` without its package.
@@ -71,11 +75,17 @@ def load_cross_encoder(
     if encoder_layers is not None and not name.startswith(WARM):
         raise UsageError("only the layers of a warm: source can be chosen", where=name, mend="Leave encoder_layers out")
     if name.startswith(SCRATCH):
-        return _from_scratch(name.removeprefix(SCRATCH), texts, dropout or 0.0)
-    if name.startswith(WARM):
-        name = name.removeprefix(WARM)
-        return _from_encoder(packaged_encoder() if name == PACKAGED else name, dropout, encoder_layers)
-    return _trained(name, dropout)
+        model, tokenizer = _from_scratch(name.removeprefix(SCRATCH), texts, dropout or 0.0)
+    elif name.startswith(WARM):
+        path = name.removeprefix(WARM)
+        model, tokenizer = _from_encoder(packaged_encoder() if path == PACKAGED else path, dropout, encoder_layers)
+    elif match_marks:
+        raise UsageError("a trained cross-encoder cannot learn to read marks", where=name, mend="Leave match_marks out")
+    else:
+        return _trained(name, dropout)
+    if match_marks:
+        add_match_marks(model)
+    return model, tokenizer
 
 
 def relevance(logits: Tensor) -> Tensor:

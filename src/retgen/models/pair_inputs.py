@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from retgen.errors import UsageError
+from retgen.models.match_marks import marked_types
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,12 +31,20 @@ class PairInputs:
         tokenizer: of the model.
         max_length: tokens of a pair, special ones included; at least 16.
         query_share: of these tokens, the most that the query may take.
+        match_marks: whether the model reads marks, see `retgen.models.match_marks`.
 
     Raises:
-        UsageError: ``max_length`` or ``query_share`` is out of range.
+        UsageError: ``max_length`` or ``query_share`` is out of range, or the tokenizer has no token types to mark.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, query_share: float = 0.5) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        query_share: float = 0.5,
+        *,
+        match_marks: bool = False,
+    ) -> None:
         if max_length < SHORTEST:
             raise UsageError(f"a pair needs at least {SHORTEST} tokens; got max_length={max_length}")
         if not 0.0 < query_share <= 0.75:
@@ -43,6 +52,12 @@ class PairInputs:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.query_share = query_share
+        self.match_marks = match_marks
+        if match_marks and "token_type_ids" not in tokenizer.model_input_names:
+            raise UsageError(
+                "match marks are token types, and this tokenizer makes none",
+                mend="Use the tokenizer of the model's own family",
+            )
 
     def rows(self, pairs: Sequence[Pair]) -> list[Row]:
         """The pairs' tokens, unpadded, in their order."""
@@ -57,7 +72,12 @@ class PairInputs:
             padding=False,
         )
         names = list(encoded.keys())
-        return [{name: encoded[name][number] for name in names} for number in range(len(pairs))]
+        rows = [{name: encoded[name][number] for name in names} for number in range(len(pairs))]
+        if self.match_marks:
+            special = set(self.tokenizer.all_special_ids)
+            for row in rows:
+                row["token_type_ids"] = marked_types(row["input_ids"], row["token_type_ids"], special)
+        return rows
 
     def padded(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Rows as one batch: name → shape (B, longest row)."""

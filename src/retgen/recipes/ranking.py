@@ -116,22 +116,23 @@ def ranking_bi_encoder(context: StageContext, model: str = "minilm", k: int = 10
     report_ranking(context)
 
 
-def report_ranking(context: StageContext, *, min_hits: int = 0) -> None:
-    """Report the columns of the row whose test run stands in the stage's folder: measures, questions, milliseconds.
+def report_ranking(context: StageContext, *, min_hits: int = 0, split: Split = "test") -> None:
+    """Report the columns of the row whose run stands in the stage's folder: measures, questions, milliseconds.
 
     Args:
         context: of the stage; it needs ``candidates``.
         min_hits: see `ranking_subset`.
+        split: whose run.
 
     Raises:
         UsageError: no question has so many candidates.
     """
-    first = candidate_run(context, "test")
+    first = candidate_run(context, split)
     ids = [query_id for query_id in first.query_ids if len(first.doc_ids(query_id)) >= min_hits]
     if not ids:
         raise UsageError(f"no question has {min_hits} candidates", where=context.name)
-    run, seconds = outcome_of(context.folder, "test")
-    found = evaluate_run(run, candidate_qrels(context, "test"), list(MEASURES), query_ids=ids)
+    run, seconds = outcome_of(context.folder, split)
+    found = evaluate_run(run, candidate_qrels(context, split), list(MEASURES), query_ids=ids)
     values = {**found.means, "questions": len(ids), "ms": 1000 * seconds / max(1, len(first))}
     context.report(values, per_question={name: dict(found.per_query[name]) for name in MEASURES})
 

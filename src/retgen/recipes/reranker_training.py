@@ -29,6 +29,7 @@ def cross_encoder_train(
     context: StageContext,
     source: str = "warm:minilm",
     encoder_layers: int = 0,
+    match_marks: bool = False,
     dropout: float = -1.0,
     objective: Literal["binary", "ranking"] = "binary",
     steps: int = 0,
@@ -50,6 +51,7 @@ def cross_encoder_train(
         context: of the stage.
         source: of the weights.
         encoder_layers: of a ``warm:`` source, keep the lowest so many; 0 keeps all.
+        match_marks: of a ``warm:`` or ``scratch:`` source, mark the tokens that question and passage share.
         dropout: of every layer; below 0 the source's own.
         objective: every pair relevant or not (the paper's), or the softmax over a question's candidates.
         steps: of the optimiser; 0 trains for ``epochs``.
@@ -78,6 +80,7 @@ def cross_encoder_train(
         texts=[document.contents for document in corpus] if source.startswith(SCRATCH) else None,
         dropout=dropout if dropout >= 0 else None,
         encoder_layers=encoder_layers or None if source.startswith(WARM) else None,
+        match_marks=match_marks,
     )
     reranker = CrossEncoder(model, tokenizer, max_length=max_length, dtype="fp32")
     dev = None

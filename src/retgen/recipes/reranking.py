@@ -31,6 +31,7 @@ def reranked(
     depth: int = 100,
     max_length: int = 0,
     quantization: str = "",
+    measured: Literal["test", "dev"] = "test",
 ) -> None:
     """The first stage's best passages by a cross-encoder or a query generator; every score rides along.
 
@@ -42,6 +43,7 @@ def reranked(
         depth: passages of a question.
         max_length: tokens of a pair (cross-encoder) or of a passage (generator); 0 is the preset's.
         quantization: ``int8`` or ``int4``, for large language models where the hardware can.
+        measured: ``dev`` reports what dev questions say, and leaves test questions alone: to choose by.
     """
     if ("model" in context.inputs) == bool(model):
         raise UsageError("a re-ranking needs one model: of a stage, or by name", where=context.name)
@@ -50,13 +52,13 @@ def reranked(
     )
     reranker = open_reranker(component, place, preset, max_length, quantization)
     corpus = Corpus.open(context.input("collection") / "corpus")
-    for split in SPLITS[1:]:
+    for split in SPLITS[1:] if measured == "test" else SPLITS[1:2]:
         queries = candidate_queries(context, split)
         run = candidate_run(context, split).top(depth)
         start = time.perf_counter()
         found = reranker.rerank(queries, run, corpus, progress=context.progress)
         write_outcome(context.folder, found, None, time.perf_counter() - start, split)
-    report_ranking(context)
+    report_ranking(context, split=measured)
 
 
 def open_reranker(

@@ -15,6 +15,8 @@ from retgen import store
 from retgen.devices import length_sorted_batches, pick_device, pick_dtype
 from retgen.errors import ArtefactError, UsageError
 from retgen.models.cross_encoder_sources import KIND, cast_trunk, load_cross_encoder, longest_input, relevance
+from retgen.models.first_token import first_token_only
+from retgen.models.match_marks import reads_match_marks
 from retgen.models.pair_inputs import Pair, PairInputs
 from retgen.models.quiet import no_progress_bars
 from retgen.rerank.candidates import CandidateReranker, Candidates, Progress
@@ -80,7 +82,12 @@ class CrossEncoder(CandidateReranker):
         self.device = pick_device(device)
         self.dtype = pick_dtype(self.device, dtype)
         self.tokenizer = tokenizer
-        self.inputs = PairInputs(tokenizer, min(max_length, longest_input(model, tokenizer) or max_length), query_share)
+        self.inputs = PairInputs(
+            tokenizer,
+            min(max_length, longest_input(model, tokenizer) or max_length),
+            query_share,
+            match_marks=reads_match_marks(model.config),
+        )
         self.batch_tokens = batch_tokens
         cast_trunk(model, self.dtype)
         nn.Module.to(model, self.device)
@@ -199,12 +206,14 @@ class CrossEncoder(CandidateReranker):
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The relevance logits of a batch, shape (B,), fp32. Gradients flow: training uses this too."""
-        return relevance(self.model(**batch).logits)
+        with first_token_only(self.model):
+            return relevance(self.model(**batch).logits)
 
     def save(self, path: str | Path, *, made_by: Mapping[str, object] | None = None, overwrite: bool = False) -> None:
         """Write model and tokenizer into one folder, whole or not at all.
 
-        ``from_pretrained``, sentence-transformers' ``CrossEncoder`` and transformers open it.
+        ``from_pretrained``, sentence-transformers' ``CrossEncoder`` and transformers open it; these two do not make the
+        marks of a model that was trained with match marks, and give it other scores.
 
         Args:
             path: where the folder shall stand.

@@ -18,6 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from retgen.errors import UsageError
 from retgen.models.cross_encoder_sources import relevance
+from retgen.models.first_token import first_token_only
 from retgen.train.joint_batches import IGNORED
 from retgen.train.joint_loss import by_question, generation_loss, joint_loss, mean_log_likelihoods
 
@@ -104,7 +105,9 @@ class JointModel(nn.Module):
         names = list(inputs)
 
         def score(*columns: Tensor) -> Tensor:
-            return relevance(self.cross_encoder(**dict(zip(names, columns, strict=True))).logits)
+            # Within, as a part's second forward pass comes later.
+            with first_token_only(self.cross_encoder):
+                return relevance(self.cross_encoder(**dict(zip(names, columns, strict=True))).logits)
 
         return in_parts(score, list(inputs.values()), self.pairs_at_once)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 
+from retgen.models.first_token import first_token_only
 from retgen.models.quiet import no_progress_bars
 from retgen.rerank.cross_encoder import CrossEncoder
 from retgen.train.arguments import TrainingOptions, training_arguments
@@ -114,7 +115,8 @@ class _PairModel(LibraryCrossEncoder):
         return {**self.reranker.inputs([(query, passage) for query, passage in inputs]), "modality": "text"}
 
     def forward(self, input: dict[str, Tensor], **options: Any) -> dict[str, Tensor]:
-        features: dict[str, Tensor] = super().forward(input, **options)
+        with first_token_only(self.reranker.model):
+            features: dict[str, Tensor] = super().forward(input, **options)
         scores = features["scores"]
         if scores.shape[-1] == 2:
             features["scores"] = scores[:, 1:] - scores[:, :1]

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 _DEV_QUESTIONS = 100
 _TRAINING = "cross-encoder training"
+_LOCAL_LAYERS = {"warm:minilm": 2}
+"""Of models that a laptop shall train: so many of their layers."""
 
 
 def cross_encoder(
@@ -70,6 +72,14 @@ def cross_encoder(
     epochs: Annotated[float, typer.Option(help="Passes over the questions.")] = 2.0,
     batch_size: Annotated[int, typer.Option(help="Pairs a step (the paper: 128).", min=1)] = 32,
     learning_rate: Annotated[float | None, typer.Option(help="[what suits the source]", show_default=False)] = None,
+    match_marks: Annotated[
+        bool | None,
+        typer.Option(
+            help="Mark the words that question and passage share: learnt from far fewer questions, but only retgen "
+            "reads such models rightly. [of warm:minilm and scratch: sources]",
+            show_default=False,
+        ),
+    ] = None,
     max_length: Annotated[int, typer.Option(help="Tokens of a pair; the passage is cut.", min=16)] = 512,
     keep_best: Annotated[
         bool, typer.Option("--keep-best/--keep-last", help="End with what did best on dev questions, or the last.")
@@ -147,7 +157,7 @@ def cross_encoder(
             )
             _introduce(chosen, documents, asked, found, resumes=place.exists())
             options = _with_dev(options, found, keep_best=keep_best)
-            model = _untrained(chosen, documents, max_length, seed, device)
+            model = _untrained(chosen, documents, max_length, seed, device, _usual_marks(chosen, match_marks))
             record = _trained(model, found, documents, place, options, listen)
             if not leads():
                 wait_for_others()
@@ -176,14 +186,21 @@ def cross_encoder(
     )
 
 
-def _untrained(source: str, documents: Corpus, max_length: int, seed: int, device: str) -> CrossEncoder:
+def _untrained(
+    source: str, documents: Corpus, max_length: int, seed: int, device: str, match_marks: bool
+) -> CrossEncoder:
     import torch
 
     from retgen.models.cross_encoder_sources import load_cross_encoder
     from retgen.rerank.cross_encoder import CrossEncoder
 
     torch.manual_seed(seed)
-    model, tokenizer = load_cross_encoder(source, texts=(document.contents for document in documents))
+    model, tokenizer = load_cross_encoder(
+        source,
+        texts=(document.contents for document in documents),
+        encoder_layers=_LOCAL_LAYERS.get(source),
+        match_marks=match_marks,
+    )
     return CrossEncoder(model, tokenizer, max_length=max_length, device=own_device(device), dtype="fp32")
 
 
@@ -212,7 +229,15 @@ def _trained(
 def _usual_rate(source: str) -> float:
     from retgen.models.sources import SCRATCH, WARM
 
-    return 1e-4 if source.startswith(WARM) else 5e-4 if source.startswith(SCRATCH) else 5e-5
+    if source in _LOCAL_LAYERS or source.startswith(SCRATCH):
+        return 5e-4
+    return 1e-4 if source.startswith(WARM) else 5e-5
+
+
+def _usual_marks(source: str, wanted: bool | None) -> bool:
+    from retgen.models.sources import SCRATCH
+
+    return source in _LOCAL_LAYERS or source.startswith(SCRATCH) if wanted is None else wanted
 
 
 def _with_dev(options: CrossEncoderTraining, found: RerankingQuestions, *, keep_best: bool) -> CrossEncoderTraining:
