@@ -266,3 +266,18 @@ def test_help_teaches() -> None:
     assert result.exit_code == 0
     for word in ("--generator-weight", "retgen tune", "--explain", "--state-cache"):
         assert word in result.stdout
+
+
+def test_the_weight_that_was_tuned_is_read_from_its_file(
+    place: Path, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    weights = {"weights": {"cross_encoder": 0.25, "generator": 0.75}, "scale": "log_softmax"}
+    (tmp_path / "weights.json").write_text(json.dumps(weights))
+    for share, name in (("0.75", "number"), (str(tmp_path / "weights.json"), "file")):
+        result = rerank(place, models, "--generator-weight", share, "--out", tmp_path / f"{name}.trec")
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "number.trec").read_text() == (tmp_path / "file.trec").read_text()
+    (tmp_path / "weights.json").write_text(json.dumps({**weights, "scale": "z"}))
+    result = rerank(place, models, "--generator-weight", tmp_path / "weights.json", "--out", tmp_path / "no.trec")
+    assert result.exit_code == 2
+    assert "not JPR's" in result.output

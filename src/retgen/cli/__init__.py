@@ -16,6 +16,7 @@ from retgen.cli.ask import ask
 from retgen.cli.curves import curves
 from retgen.cli.demo import demo
 from retgen.cli.evaluate import evaluate
+from retgen.cli.fuse import fuse
 from retgen.cli.index import index
 from retgen.cli.pseudo_queries import pseudo_queries
 from retgen.cli.report import report
@@ -42,6 +43,7 @@ app.command("search")(search)
 app.command("rerank")(rerank)
 app.command("ask")(ask)
 app.command("tune")(tune)
+app.command("fuse")(fuse)
 app.command("eval")(evaluate)
 app.add_typer(train, name="train")
 app.command("pseudo-queries")(pseudo_queries)

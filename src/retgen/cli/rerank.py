@@ -12,6 +12,7 @@ from retgen.cli.corpus_or_index import documents_of, is_index
 from retgen.cli.moves import print_moves
 from retgen.cli.rerankers import check_models, open_reranker
 from retgen.cli.running import counted, messages, progress_bars, skipping, write_json
+from retgen.cli.scored_runs import generator_weight as weight_of
 from retgen.errors import MismatchError, UnknownDocumentError, UsageError
 
 if TYPE_CHECKING:
@@ -61,9 +62,12 @@ def rerank(
         ),
     ] = None,
     generator_weight: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            help="With jpr: λ, the generator's share, 0 to 1 [0.5]; `retgen tune` finds the best.", show_default=False
+            help="With jpr: λ, the generator's share, 0 to 1 [0.5]; or a file of `retgen tune --out`, which finds the "
+            "best.",
+            metavar="NUMBER|FILE",
+            show_default=False,
         ),
     ] = None,
     k: Annotated[
@@ -114,7 +118,8 @@ def rerank(
 
     Then: retgen tune jpr.trec --qrels dev.tsv for the best weight, and retgen eval jpr.trec --qrels test.tsv.
     """
-    check_models(with_, cross_encoder, generator, generator_weight, state_cache)
+    share = None if generator_weight is None else weight_of(generator_weight)
+    check_models(with_, cross_encoder, generator, share, state_cache)
     if out is None and explain is None:
         raise UsageError("there is nowhere to write the new run", mend="Give --out FILE, or --explain QUERY_ID")
     if picture is not None and explain is None:
@@ -142,7 +147,7 @@ def rerank(
             with_,
             cross_encoder=cross_encoder,
             generator=generator,
-            generator_weight=0.5 if generator_weight is None else generator_weight,
+            generator_weight=0.5 if share is None else share,
             preset=preset,
             state_cache=state_cache,
             device=device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +11,12 @@ import typer
 
 from retgen.cli.options import AsJson
 from retgen.cli.running import counted, messages, results, skipping, write_json
+from retgen.cli.scored_runs import listed, one_run
 from retgen.errors import UsageError
 
 if TYPE_CHECKING:
     from retgen.rerank.tuning import Tuning
-    from retgen.types import Run
 
-_JPR = ("cross_encoder", "generator")
-_NOT_PARTS = ("joint", "first_stage")
 _POINTS_SHOWN = 10
 
 
@@ -79,6 +77,9 @@ def tune(
       retgen tune jpr.trec --qrels dev.tsv --components bm25,cross_encoder,generator --out weights.json
 
       retgen tune bm25.trec dense.trec --qrels dev.tsv -m nDCG@10
+
+    Then: retgen fuse test.trec --weights weights.json --out fused.trec; with JPR's two parts also
+      retgen rerank … --with jpr --generator-weight weights.json
     """
     from retgen.formats import read_qrels, read_run
     from retgen.rerank.tuning import evenly, tune_weights
@@ -92,8 +93,7 @@ def tune(
     with skipping(skip_bad) as skipped:
         judged = read_qrels(qrels, skipped=skipped)
         read = [read_run(path, skipped=skipped) for path in runs]
-    names = [name.strip() for name in components.split(",")] if components is not None else None
-    run, chosen = _one_run(runs, read, names)
+    run, chosen = one_run(runs, read, listed(components))
     if picture is not None and len(chosen) != 2:
         raise UsageError(f"a curve is drawn of two components, not of {len(chosen)}", where="--picture")
     scaled = (scale or ("log-softmax" if len(read) == 1 and len(chosen) == 2 else "z")).replace("-", "_")
@@ -117,57 +117,6 @@ def tune(
         write_json(tuning.to_json())
         return
     _print(tuning)
-
-
-def component_names(run: Run, path: Path) -> list[str]:
-    """What to weigh of a run when nobody says: JPR's two, else the two that there are.
-
-    Raises:
-        UsageError: there are others than two.
-    """
-    if set(_JPR) <= set(run.component_names):
-        return list(_JPR)
-    found = [name for name in run.component_names if name not in _NOT_PARTS]
-    if len(found) == 2:
-        return found
-    listed = f"it carries {', '.join(run.component_names)}" if run.component_names else "it carries none"
-    raise UsageError(
-        f"two components are to be weighed, and {listed}",
-        where=path,
-        mend="Name them with --components A,B"
-        if len(found) > 2
-        else "Give a run of `retgen rerank --with jpr` with its .parquet beside it, or two runs",
-    )
-
-
-def _one_run(paths: Sequence[Path], runs: Sequence[Run], names: list[str] | None) -> tuple[Run, list[str]]:
-    """A run that carries the components, and which they are."""
-    from retgen.rerank.fusion import join_runs
-
-    if len(runs) == 1:
-        return runs[0], names if names is not None else component_names(runs[0], paths[0])
-    if names is None:
-        names = [path.stem for path in paths]
-    if len(names) != len(runs) or len(set(names)) < len(names):
-        raise UsageError(
-            f"{len(runs)} runs need {len(runs)} different names; got {', '.join(names)}",
-            where="--components",
-            mend=f"For example --components {','.join(f'run{n}' for n in range(1, len(runs) + 1))}",
-        )
-    joined = join_runs(dict(zip(names, runs, strict=True)))
-    lacking = {
-        name: sum(len(joined.doc_ids(i)) - len(run.doc_ids(i)) for i in joined.query_ids)
-        for name, run in zip(names, runs, strict=True)
-    }
-    for name, number in lacking.items():
-        if number:
-            messages().print(
-                f"{name} lacks {counted(number, 'document', 'documents')} that another run found: they have its lowest "
-                "score of the query",
-                markup=False,
-                highlight=False,
-            )
-    return joined, names
 
 
 def _print(tuning: Tuning) -> None:
