@@ -27,7 +27,7 @@ def _stage(out: Path, name: str) -> Path:
     return found
 
 
-@pytest.mark.parametrize("name", ["jpr-local", "jpr-nq", "jpr-triviaqa", "jpr-beir", "jpr-sizes"])
+@pytest.mark.parametrize("name", ["jpr-local", "jpr-nq", "jpr-triviaqa", "jpr-beir", "jpr-sizes", "jpr-switches"])
 @pytest.mark.parametrize("scale", ["local", "tiny"])
 def test_built_in_recipes_load(name: str, scale: str) -> None:
     assert name in builtin_recipes()
@@ -108,3 +108,21 @@ def test_local_runs_every_row_of_a_collection(shared_data: Path, tmp_path: Path)
     report = make_report(results)
     assert set(report.against.values()) == {"scifact-bert-ft"}
     assert _values(tmp_path)["scifact-jpr-ft"].keys() >= {"Success@1", "RR@10", "nDCG@10", "weights"}
+
+
+@pytest.mark.slow
+def test_switches_are_measured_on_dev_questions_alone(shared_data: Path, tmp_path: Path) -> None:
+    wanted = ["ce", "ce-no-marks", "ce-binary"]
+    run_recipe("jpr-switches", shared_data, tmp_path, rows=wanted, scale="tiny")
+    rows = _values(tmp_path)
+    assert set(rows) == set(wanted)
+    assert rows["ce"]["questions"] == 10
+    marks = {
+        name: json.loads((_stage(tmp_path, name) / "cross-encoder" / "config.json").read_text()).get("match_marks")
+        for name in wanted
+    }
+    assert marks == {"ce": True, "ce-no-marks": None, "ce-binary": True}
+    for name in wanted:
+        folder = _stage(tmp_path, f"{name}-run")
+        assert set(read_run(folder / "dev.run").query_ids)
+        assert not (folder / "test.run").exists()

@@ -15,8 +15,7 @@ from retgen.errors import FormatError, UsageError
 from retgen.models.config import UniGenConfig
 from retgen.models.pretrained import copy_weights, load_tokenizer, load_weights, model_type
 from retgen.models.prompt_format import end_token_id
-from retgen.models.quiet import no_progress_bars
-from retgen.models.saving import whole_model
+from retgen.models.saving import save_folder, whole_model
 from retgen.models.scratch import EOS, PAD, find_preset, stack_shape, train_tokenizer
 from retgen.models.sources import PACKAGED, SCRATCH, WARM, packaged_encoder
 from retgen.models.token_statistics import count_tokens
@@ -183,9 +182,7 @@ def save_generator(
     Raises:
         ArtefactError: something stands there that may not be replaced.
     """
-    with store.create(path, kind=KIND, made_by=made_by, overwrite=overwrite) as staging, no_progress_bars():
-        model.save_pretrained(staging)
-        tokenizer.save_pretrained(staging)
+    save_folder(model, tokenizer, path, kind=KIND, made_by=made_by, overwrite=overwrite)
 
 
 def load_saved_generator(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

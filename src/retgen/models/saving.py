@@ -14,7 +14,7 @@ from retgen.models.quiet import no_progress_bars
 from retgen.models.unigen import UniGenForRetrievalAndAnswering
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 KIND = "unigen model"
 
@@ -37,8 +37,25 @@ def save_model(
     Raises:
         ArtefactError: something stands there that may not be replaced.
     """
-    with store.create(path, kind=KIND, made_by=made_by, overwrite=overwrite) as staging, no_progress_bars():
-        model.save_pretrained(staging)
+    save_folder(model, tokenizer, path, kind=KIND, made_by=made_by, overwrite=overwrite)
+
+
+def save_folder(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    path: str | Path,
+    *,
+    kind: str,
+    made_by: Mapping[str, object] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write any model and its tokenizer into one folder of a kind, whole or not at all.
+
+    Raises:
+        ArtefactError: something stands there that may not be replaced.
+    """
+    with store.create(path, kind=kind, made_by=made_by, overwrite=overwrite) as staging, no_progress_bars():
+        model.save_pretrained(str(staging))
         tokenizer.save_pretrained(staging)
 
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from retgen import store
 from retgen.devices import length_sorted_batches, pick_device, pick_dtype
 from retgen.errors import ArtefactError, UsageError
 from retgen.models.cross_encoder_sources import KIND, cast_trunk, load_cross_encoder, longest_input, relevance
@@ -19,6 +18,7 @@ from retgen.models.first_token import first_token_only
 from retgen.models.match_marks import reads_match_marks
 from retgen.models.pair_inputs import Pair, PairInputs
 from retgen.models.quiet import no_progress_bars
+from retgen.models.saving import save_folder
 from retgen.rerank.candidates import CandidateReranker, Candidates, Progress
 from retgen.text import word_spans
 from retgen.types import Document, Explanation, FloatArray, Query
@@ -223,9 +223,7 @@ class CrossEncoder(CandidateReranker):
         Raises:
             ArtefactError: something stands there that may not be replaced.
         """
-        with store.create(path, kind=KIND, made_by=made_by, overwrite=overwrite) as staging, no_progress_bars():
-            self.model.save_pretrained(str(staging))
-            self.tokenizer.save_pretrained(staging)
+        save_folder(self.model, self.tokenizer, path, kind=KIND, made_by=made_by, overwrite=overwrite)
 
     def __repr__(self) -> str:
         return f"CrossEncoder({self.model.config.model_type}, {self.max_length} tokens)"
