@@ -1,16 +1,23 @@
-"""Building the flat arrays of a prefix tree: one sort of all docids, then one pass per depth over whole arrays."""
+"""Building the flat arrays of a prefix tree: one sort of all docids (`tree_sort`), then one pass per depth.
+
+The docids are never copied into rows of equal length: what is kept beside them is a few integers per document.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from retgen.errors import ArtefactError, UsageError
+from retgen.docids.tree_sort import lexical_order, shared_prefixes
+from retgen.errors import UsageError
 
 IntArray = npt.NDArray[np.integer]
+Int64s = npt.NDArray[np.int64]
+
+_BLOCK = 2**18
+"""Leaves whose tails are gathered at a time, which bounds what lies beside the arrays."""
 
 
 class TreeArrays(NamedTuple):
@@ -38,172 +45,160 @@ class TreeArrays(NamedTuple):
     """``(D,)``: corpus numbers, in corpus order within a leaf."""
 
 
-def build_arrays(tokens: IntArray, offsets: IntArray, eos_token_id: int) -> TreeArrays:
+def build_arrays(tokens: IntArray, offsets: IntArray, eos_token_id: int, numbers: IntArray | None = None) -> TreeArrays:
     """The tree of docids laid end to end.
 
     Args:
-        tokens: ``(t,)`` token ids, none negative.
+        tokens: ``(t,)`` token ids from 0 to 2³¹ − 1. They are only read, so they may be mapped from a file.
         offsets: ``(D + 1,)``: document ``i`` has ``tokens[offsets[i]:offsets[i + 1]]``, ending with EOS.
         eos_token_id: the terminator, which may stand nowhere else.
+        numbers: ``(D,)`` corpus numbers of the documents, rising; by default 0, 1, 2, …
 
     Returns:
         The arrays; as small integers as hold their values.
 
     Raises:
-        UsageError: no docids, an empty one, or EOS elsewhere than at the end.
+        UsageError: no docids, an empty one, EOS elsewhere than at the end, or a token out of range.
     """
-    _check_docids(tokens, offsets, eos_token_id)
-    padded, lengths = _padded(tokens, offsets)
-    order = _lexical_order(padded)
+    highest = _check_docids(tokens, offsets, eos_token_id)
+    if numbers is not None and (len(numbers) != len(offsets) - 1 or (np.diff(numbers) <= 0).any()):
+        raise UsageError("every docid needs one corpus number, and they must rise")
+    order = lexical_order(tokens, offsets, highest)
+    shared = shared_prefixes(tokens, offsets, order, eos_token_id)
+    # No docid is a prefix of another, as each ends with its only EOS: neighbours that share a whole one are equal.
     fresh = np.ones(len(order), dtype=bool)
-    fresh[1:] = (padded[order[1:]] != padded[order[:-1]]).any(axis=1)
-    documents = order
+    fresh[1:] = shared < (offsets[order[1:] + 1] - offsets[order[1:]])
     document_offsets = np.append(np.flatnonzero(fresh), len(order))
+    documents = order if numbers is None else numbers[order]
     leaves = order[fresh]
-    padded, lengths = padded[leaves], lengths[leaves]
-    return _grow(padded, lengths, document_offsets, documents, eos_token_id)
-
-
-def load_arrays(folder: Path) -> TreeArrays:
-    """The arrays saved in a folder, one ``.npy`` each, mapped into memory.
-
-    Raises:
-        ArtefactError: one is missing or unreadable, or their sizes do not belong together.
-    """
-    parts = {}
-    for name in TreeArrays._fields:
-        source = folder / f"{name}.npy"
-        try:
-            parts[name] = np.load(source, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-        except (OSError, ValueError) as error:
-            raise ArtefactError(
-                f"an array of this prefix tree cannot be read ({error})", where=source, mend="Build the tree again"
-            ) from error
-    arrays = TreeArrays(**parts)
-    leaves = len(arrays.leaf_length)
-    whole = (
-        all(array.ndim == 1 and array.dtype in (np.uint16, np.int32, np.int64) for array in arrays)
-        and leaves >= 1
-        and len(arrays.child_offsets) - 1 == len(arrays.leaf_start) == len(arrays.leaf_stop) >= 1
-        and len(arrays.edge_tokens) == len(arrays.edge_targets) == int(arrays.child_offsets[-1])
-        and len(arrays.tail_offsets) == len(arrays.document_offsets) == leaves + 1
-        and len(arrays.tails) == int(arrays.tail_offsets[-1])
-        and len(arrays.documents) == int(arrays.document_offsets[-1])
+    return _grow(
+        tokens,
+        np.asarray(offsets[leaves], dtype=np.int64),
+        np.asarray(offsets[leaves + 1] - offsets[leaves], dtype=np.int64),
+        shared[fresh[1:]],
+        highest,
+        narrow(document_offsets),
+        narrow(documents),
     )
-    if not whole:
-        raise ArtefactError("the arrays of this prefix tree do not fit together", where=folder, mend="Build it again")
-    return arrays
 
 
-def _check_docids(tokens: IntArray, offsets: IntArray, eos_token_id: int) -> None:
+def _check_docids(tokens: IntArray, offsets: IntArray, eos_token_id: int) -> int:
+    """The highest token id, of docids that can make a tree."""
     if len(offsets) < 2:
         raise UsageError("a prefix tree needs at least one docid", mend="Give it a corpus that is not empty")
     lengths = np.diff(offsets)
     if (lengths < 1).any():
         raise UsageError(f"document number {int(np.argmax(lengths < 1))} has an empty docid")
-    if len(tokens) and int(tokens.min()) < 0:
+    if int(offsets[0]) != 0 or int(offsets[-1]) != len(tokens):
+        raise UsageError(f"the docids' offsets span {offsets[0]}…{offsets[-1]}, but there are {len(tokens)} tokens")
+    if int(tokens.min()) < 0:
         raise UsageError("a docid holds a negative token id")
+    highest = int(tokens.max())
+    if highest >= 2**31:
+        raise UsageError(f"a docid holds the token id {highest}; the highest that a tree can hold is {2**31 - 1}")
     last = offsets[1:] - 1
     unended = tokens[last] != eos_token_id
     if unended.any():
         raise UsageError(
             f"the docid of document number {int(np.argmax(unended))} does not end with EOS ({eos_token_id})"
         )
-    places = np.flatnonzero(np.asarray(tokens) == eos_token_id)
-    if len(places) != len(last):
-        inner = np.setdiff1d(places, last)[0]
+    if int(np.count_nonzero(tokens == eos_token_id)) != len(last):
+        inner = np.setdiff1d(np.flatnonzero(tokens == eos_token_id), last)[0]
         number = int(np.searchsorted(offsets, inner, side="right")) - 1
         raise UsageError(f"the docid of document number {number} has EOS ({eos_token_id}) before its end")
-
-
-def _padded(tokens: IntArray, offsets: IntArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Docids as rows ``(D, longest)``, −1 behind their end, and their lengths ``(D,)``."""
-    lengths = np.diff(offsets).astype(np.int64)
-    padded = np.full((len(lengths), int(lengths.max())), -1, dtype=np.int32)
-    padded[np.arange(padded.shape[1]) < lengths[:, None]] = tokens
-    return padded, lengths
-
-
-def _lexical_order(padded: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """Row numbers in the lexical order of the rows, equal rows in the order they came.
-
-    Each row becomes one fixed-width big-endian byte string, so that a single stable sort compares whole docids.
-    """
-    keys = np.ascontiguousarray((padded + 1).astype(">u4"))
-    return np.argsort(keys.view(f"S{4 * padded.shape[1]}")[:, 0], kind="stable").astype(np.int64)
+    return highest
 
 
 def _grow(
-    padded: npt.NDArray[np.int32],
-    lengths: npt.NDArray[np.int64],
-    document_offsets: npt.NDArray[np.int64],
-    documents: npt.NDArray[np.int64],
-    eos_token_id: int,
+    tokens: IntArray,
+    starts: Int64s,
+    lengths: Int64s,
+    shared: npt.NDArray[np.int32],
+    highest: int,
+    document_offsets: IntArray,
+    documents: IntArray,
 ) -> TreeArrays:
-    """Nodes and edges, breadth first, from sorted distinct docids."""
-    num_leaves = len(padded)
-    # shared[i]: length of the common prefix of leaves i and i + 1; no two are equal, so it ends within both.
-    shared = np.argmax(padded[1:] != padded[:-1], axis=1) if num_leaves > 1 else np.zeros(0, dtype=np.int64)
-    prefix_length = np.empty(num_leaves, dtype=np.int64)  # tokens up to and with the edge that makes a leaf unique
-    node_start, node_stop = [np.zeros(1, dtype=np.int64)], [np.full(1, num_leaves, dtype=np.int64)]
-    child_counts: list[npt.NDArray[np.int64]] = []
-    edge_tokens: list[npt.NDArray[np.int32]] = []
-    edge_first: list[npt.NDArray[np.int64]] = []
-    edge_single: list[npt.NDArray[np.bool_]] = []
-    depth = 0
-    starts, stops = node_start[0], node_stop[0]
-    while len(starts):
-        # All leaves under the nodes of this depth, and where a new edge begins among them.
-        sizes = stops - starts
-        begin = np.cumsum(sizes) - sizes
-        active = np.repeat(starts - begin, sizes) + np.arange(int(sizes.sum()))
-        opens = np.ones(len(active), dtype=bool)
-        inner = np.ones(len(active), dtype=bool)
-        inner[begin] = False
-        opens[inner] = shared[active[inner] - 1] <= depth
-        first = np.flatnonzero(opens)
-        span = np.diff(np.append(first, len(active)))
-        child_counts.append(np.add.reduceat(opens.astype(np.int64), begin))
-        edge_tokens.append(padded[active[first], depth])
-        edge_first.append(active[first])
-        single = span == 1
-        edge_single.append(single)
-        prefix_length[active[first[single]]] = depth + 1
-        starts = active[first[~single]]
-        stops = starts + span[~single]
-        if len(starts):
-            node_start.append(starts)
-            node_stop.append(stops)
-        depth += 1
-    num_nodes = sum(len(part) for part in node_start)
+    """Nodes and edges, breadth first, from sorted distinct docids.
+
+    Args:
+        tokens: all docids.
+        starts: ``(L,)`` where each leaf's docid begins in ``tokens``.
+        lengths: ``(L,)`` of the leaves' docids.
+        shared: ``(L − 1,)`` length of the prefix that a leaf shares with the next.
+        highest: the highest token id.
+        document_offsets: passed on.
+        documents: passed on.
+    """
+    num_leaves = len(starts)
+    edge = np.full(1, -1, dtype=np.int32)
+    left, right = np.concatenate([edge, shared]), np.concatenate([shared, edge])  # shared with the leaf before, after
+    # Tokens up to and with the edge that makes a leaf unique; one, from the root, where there is nothing but it.
+    prefix_length = np.maximum(np.maximum(left, right), 0) + 1
     tail_lengths = lengths - prefix_length
-    tail_offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(tail_lengths)])
-    columns = np.arange(padded.shape[1])
-    tails = padded[(columns >= prefix_length[:, None]) & (columns < lengths[:, None])]
-    first, single = np.concatenate(edge_first), np.concatenate(edge_single)
-    targets = np.empty(len(first), dtype=np.int64)
-    targets[~single] = np.arange(1, num_nodes)  # breadth first: branching children come in the order of their edges
-    alone = first[single]
-    targets[single] = np.where(tail_lengths[alone] > 0, num_nodes + tail_offsets[alone], -1 - alone)
-    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(child_counts))])
+    tail_offsets = np.zeros(num_leaves + 1, dtype=np.int64)
+    np.cumsum(tail_lengths, out=tail_offsets[1:])
+    # A node at depth p > 0 begins at each leaf that shares p tokens with the next leaf but not with the one before.
+    num_nodes = 1 + int(np.maximum(right - np.maximum(left, 0), 0).sum(dtype=np.int64))
+    num_edges = num_nodes - 1 + num_leaves
+    # The first and last of these bound every state, so they decide the width of targets.
+    wide = num_nodes + int(tail_offsets[-1]) >= 2**31
+    token_type = np.uint16 if highest < 2**16 else np.int32
+    child_offsets = np.zeros(num_nodes + 1, dtype=np.int32 if num_edges < 2**31 else np.int64)
+    edge_tokens = np.empty(num_edges, dtype=token_type)
+    edge_targets = np.empty(num_edges, dtype=np.int64 if wide else np.int32)
+    leaf_type = np.int32 if num_leaves < 2**31 else np.int64
+    leaf_start, leaf_stop = np.empty(num_nodes, dtype=leaf_type), np.empty(num_nodes, dtype=leaf_type)
+
+    node = edges = depth = 0
+    active = np.arange(num_leaves)  # the leaves below the nodes of this depth
+    while len(active):
+        before = left[active]
+        opens = before <= depth  # a new edge begins
+        begins = np.flatnonzero(before < depth) if depth else np.zeros(1, dtype=np.int64)  # a new node begins
+        first = active[opens]
+        count = len(begins)
+        leaf_start[node : node + count] = active[begins]
+        leaf_stop[node : node + count] = active[np.append(begins[1:], len(active)) - 1] + 1
+        child_offsets[node : node + count] = edges + (np.cumsum(opens) - 1)[begins]
+        edge_tokens[edges : edges + len(first)] = tokens[starts[first] + depth]
+        single = right[first] <= depth
+        alone = first[single]
+        targets = np.empty(len(first), dtype=np.int64)
+        targets[single] = np.where(tail_lengths[alone] > 0, num_nodes + tail_offsets[alone], -1 - alone)
+        # Breadth first: the branching children of one depth are the nodes of the next, in order.
+        targets[~single] = np.arange(node + count, node + count + len(first) - len(alone))
+        edge_targets[edges : edges + len(first)] = targets
+        node, edges, depth = node + count, edges + len(first), depth + 1
+        active = active[prefix_length[active] > depth]
+    child_offsets[num_nodes] = edges
     return TreeArrays(
-        child_offsets=_narrow(offsets),
-        edge_tokens=_narrow(np.concatenate(edge_tokens), tokens=True),
-        edge_targets=_narrow(targets),
-        leaf_start=_narrow(np.concatenate(node_start)),
-        leaf_stop=_narrow(np.concatenate(node_stop)),
-        leaf_length=_narrow(lengths),
-        tail_offsets=_narrow(tail_offsets),
-        tails=_narrow(tails, tokens=True),
-        document_offsets=_narrow(document_offsets),
-        documents=_narrow(documents),
+        child_offsets=child_offsets,
+        edge_tokens=edge_tokens,
+        edge_targets=edge_targets,
+        leaf_start=leaf_start,
+        leaf_stop=leaf_stop,
+        leaf_length=narrow(lengths, unsigned=True),
+        tail_offsets=narrow(tail_offsets),
+        tails=_tails(tokens, starts + prefix_length, tail_offsets, np.dtype(token_type)),
+        document_offsets=document_offsets,
+        documents=documents,
     )
 
 
-def _narrow(values: IntArray, *, tokens: bool = False) -> IntArray:
-    """The same values as int32 where they fit; tokens, of which there are most, as uint16 where they do."""
+def _tails(tokens: IntArray, starts: Int64s, offsets: Int64s, token_type: np.dtype[np.integer]) -> IntArray:
+    tails = np.empty(int(offsets[-1]), dtype=token_type)
+    for first in range(0, len(starts), _BLOCK):
+        block = offsets[first : first + _BLOCK + 1]
+        owner = np.repeat(starts[first : first + _BLOCK] - block[:-1], np.diff(block))
+        tails[block[0] : block[-1]] = tokens[owner + np.arange(block[0], block[-1])]
+    return tails
+
+
+def narrow(values: IntArray, *, unsigned: bool = False) -> IntArray:
+    """The same values as int32 where they fit; with ``unsigned``, as uint8 or uint16 where they fit these."""
     lowest, highest = int(values.min(initial=0)), int(values.max(initial=0))
-    if tokens and highest < 2**16:
-        return np.ascontiguousarray(values, dtype=np.uint16)
+    for kind in (np.uint8, np.uint16) if unsigned else ():
+        if lowest >= 0 and highest <= np.iinfo(kind).max:
+            return np.ascontiguousarray(values, dtype=kind)
     fits = highest < 2**31 and lowest >= -(2**31)
     return np.ascontiguousarray(values, dtype=np.int32 if fits else np.int64)
