@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from retgen import store
 from retgen.docids.lineage import check_lineage, tokenizer_fingerprint
+from retgen.docids.tokenising import end_token, tokenise_docids
 from retgen.errors import ArtefactError, UnknownDocumentError, UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 KIND = "docid-table"
-_BATCH = 1024
+_BLOCK = 2**18
 _IGNORED = -100
 
 
@@ -72,8 +73,8 @@ class DocidTable:
         lineage: Mapping[str, str],
     ) -> None:
         self._columns = columns
-        self.tokens = tokens
-        self.offsets = offsets
+        self._tokens = tokens
+        self._offsets = offsets
         self.make_up = make_up
         self.lineage = dict(lineage)
 
@@ -103,46 +104,59 @@ class DocidTable:
             UsageError: a docid text that is empty or has no tokens, a document id that repeats, no documents at all,
                 a limit below 2, or a tokenizer with neither EOS nor SEP.
         """
-        if max_length < 2:
-            raise UsageError(f"max_length must leave room for a token and EOS: at least 2, not {max_length}")
-        end = eos_token_id if eos_token_id is not None else tokenizer.eos_token_id
-        end = end if end is not None else tokenizer.sep_token_id
-        if end is None:
-            raise UsageError("the tokenizer has neither an EOS nor a SEP token", mend="Pass eos_token_id")
-        doc_ids: list[str] = []
-        texts: list[str] = []
-        parts: list[npt.NDArray[np.int32]] = []
-        cut = dropped = 0
-        special = {end, tokenizer.pad_token_id}
-        for batch in _batches(docids):
-            encoded = tokenizer(
-                [text for _, text in batch], add_special_tokens=False, return_attention_mask=False, verbose=False
-            )["input_ids"]
-            for (doc_id, text), ids in zip(batch, encoded, strict=True):
-                kept = [token for token in ids if token not in special]
-                dropped += len(ids) - len(kept)
-                if not kept:
-                    raise UsageError(
-                        f"document {doc_id!r} has an empty docid" + (f" under the scheme {scheme!r}" if scheme else ""),
-                        mend="Choose a scheme that gives every document a text, or leave the document out",
-                    )
-                cut += len(kept) > max_length - 1
-                parts.append(np.array([*kept[: max_length - 1], end], dtype=np.int32))
-                doc_ids.append(doc_id)
-                texts.append(text)
-        if not doc_ids:
-            raise UsageError("there are no documents to name", mend="Give a corpus that is not empty")
-        if len(set(doc_ids)) != len(doc_ids):
-            twice = Counter(doc_ids).most_common(1)[0][0]
-            raise UsageError(f"the document id {twice!r} occurs twice", mend="Give every document its own id")
-        tokens = np.concatenate(parts)
-        offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-        lineage = {"tokenizer": tokenizer_fingerprint(tokenizer), "docids": _fingerprint(doc_ids, tokens, offsets)}
+        end = int(eos_token_id) if eos_token_id is not None else end_token(tokenizer)
+        made = tokenise_docids(docids, tokenizer, max_length=max_length, eos_token_id=end, scheme=scheme)
+        lineage = {"tokenizer": tokenizer_fingerprint(tokenizer)}
         if corpus_fingerprint is not None:
             lineage["corpus"] = corpus_fingerprint
+        make_up = DocidMakeUp(scheme, max_length, end, made.cut, made.special_tokens_dropped)
+        return cls.from_token_ids(made.doc_ids, made.texts, made.token_ids, make_up=make_up, lineage=lineage).sealed()
+
+    @classmethod
+    def from_token_ids(
+        cls,
+        doc_ids: Sequence[str],
+        texts: Sequence[str],
+        token_ids: Sequence[npt.NDArray[np.integer]],
+        *,
+        make_up: DocidMakeUp,
+        lineage: Mapping[str, str],
+    ) -> DocidTable:
+        """A table of docids that are tokens already, each ending with EOS; ids are looked at by `sealed`."""
         columns = pa.table({"doc_id": pa.array(doc_ids, pa.large_string()), "text": pa.array(texts, pa.large_string())})
-        make_up = DocidMakeUp(scheme, max_length, int(end), cut, dropped)
+        offsets = np.concatenate([[0], np.cumsum([len(part) for part in token_ids])]).astype(np.int64)
+        tokens = np.concatenate([np.zeros(0, dtype=np.int32), *token_ids]).astype(np.int32, copy=False)
         return cls(columns, tokens, offsets, make_up=make_up, lineage=lineage)
+
+    def sealed(self) -> DocidTable:
+        """This table, once its ids are found distinct, with the fingerprint ``docids`` in its lineage.
+
+        Raises:
+            UsageError: a document id that repeats, or no documents at all.
+        """
+        if not len(self):
+            raise UsageError("there are no documents to name", mend="Give a corpus that is not empty")
+        doc_ids = self._columns["doc_id"]
+        if pc.count_distinct(doc_ids).as_py() != len(self):
+            twice = Counter(doc_ids.to_pylist()).most_common(1)[0][0]
+            raise UsageError(f"the document id {twice!r} occurs twice", mend="Give every document its own id")
+        lineage = {**self.lineage, "docids": _fingerprint(doc_ids, self.tokens, self.offsets)}
+        return DocidTable(self._columns, self.tokens, self.offsets, make_up=self.make_up, lineage=lineage)
+
+    @property
+    def columns(self) -> pa.Table:
+        """``doc_id`` and ``text`` of every document."""
+        return self._columns
+
+    @property
+    def tokens(self) -> npt.NDArray[np.int32]:
+        """``(t,)`` docids laid end to end, each ending with EOS."""
+        return self._tokens
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """``(documents + 1,)``: document ``i`` has ``tokens[offsets[i]:offsets[i + 1]]``."""
+        return self._offsets
 
     @property
     def eos_token_id(self) -> int:
@@ -155,7 +169,12 @@ class DocidTable:
         return self.lineage.get("corpus")
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return len(self._columns)
+
+    @property
+    def present(self) -> npt.NDArray[np.int64]:
+        """Corpus numbers of its documents, rising; in a table that was not changed (`grown_table`), all of them."""
+        return np.arange(len(self))
 
     def doc_id(self, number: int) -> str:
         """Id of the document with this corpus number."""
@@ -206,14 +225,15 @@ class DocidTable:
     def collisions(self) -> tuple[tuple[str, ...], ...]:
         """Groups of documents that share one docid (after any cut), each in corpus order."""
         groups: dict[bytes, list[int]] = {}
-        for number, (start, stop) in enumerate(zip(self.offsets[:-1], self.offsets[1:], strict=True)):
+        for number in self.present.tolist():
+            start, stop = self.offsets[number : number + 2]
             groups.setdefault(self.tokens[start:stop].tobytes(), []).append(number)
         return tuple(tuple(self.doc_ids(group)) for group in groups.values() if len(group) > 1)
 
     @property
     def collision_rate(self) -> float:
         """Share of documents, 0 to 1, whose docid some other document has too."""
-        return sum(map(len, self.collisions)) / len(self)
+        return sum(map(len, self.collisions)) / max(1, len(self.present))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the table as a folder.
@@ -276,18 +296,14 @@ class DocidTable:
         return {doc_id: number for number, doc_id in enumerate(self._columns["doc_id"].to_pylist())}
 
 
-def _batches(docids: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    rest = iter(docids)
-    while batch := list(islice(rest, _BATCH)):
-        yield batch
-
-
-def _fingerprint(doc_ids: Sequence[str], tokens: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> str:
+def _fingerprint(doc_ids: pa.ChunkedArray, tokens: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> str:
     digest = hashlib.sha256()
-    for doc_id in doc_ids:
-        digest.update(doc_id.encode("utf-8", "surrogatepass") + b"\0")
-    digest.update(offsets.astype("<i8").tobytes())
-    digest.update(tokens.astype("<i4").tobytes())
+    for first in range(0, len(doc_ids), _BLOCK):
+        for doc_id in doc_ids.slice(first, _BLOCK).to_pylist():
+            digest.update(doc_id.encode() + b"\0")
+    for array, kind in ((offsets, "<i8"), (tokens, "<i4")):
+        for first in range(0, len(array), _BLOCK):
+            digest.update(array[first : first + _BLOCK].astype(kind).tobytes())
     return digest.hexdigest()
 
 

@@ -140,14 +140,13 @@ def _grow(
     # A node at depth p > 0 begins at each leaf that shares p tokens with the next leaf but not with the one before.
     num_nodes = 1 + int(np.maximum(right - np.maximum(left, 0), 0).sum(dtype=np.int64))
     num_edges = num_nodes - 1 + num_leaves
-    # The first and last of these bound every state, so they decide the width of targets.
-    wide = num_nodes + int(tail_offsets[-1]) >= 2**31
-    token_type = np.uint16 if highest < 2**16 else np.int32
-    child_offsets = np.zeros(num_nodes + 1, dtype=np.int32 if num_edges < 2**31 else np.int64)
+    token_type: np.dtype[np.integer] = np.dtype(np.uint16 if highest < 2**16 else np.int32)
+    child_offsets = np.zeros(num_nodes + 1, dtype=_signed(num_edges))
     edge_tokens = np.empty(num_edges, dtype=token_type)
-    edge_targets = np.empty(num_edges, dtype=np.int64 if wide else np.int32)
-    leaf_type = np.int32 if num_leaves < 2**31 else np.int64
-    leaf_start, leaf_stop = np.empty(num_nodes, dtype=leaf_type), np.empty(num_nodes, dtype=leaf_type)
+    # No state is higher than the last place of the tails, nor lower than the last finished docid.
+    edge_targets = np.empty(num_edges, dtype=_signed(num_nodes + int(tail_offsets[-1])))
+    leaf_start = np.empty(num_nodes, dtype=_signed(num_leaves))
+    leaf_stop = np.empty(num_nodes, dtype=_signed(num_leaves))
 
     node = edges = depth = 0
     active = np.arange(num_leaves)  # the leaves below the nodes of this depth
@@ -179,7 +178,7 @@ def _grow(
         leaf_stop=leaf_stop,
         leaf_length=narrow(lengths, unsigned=True),
         tail_offsets=narrow(tail_offsets),
-        tails=_tails(tokens, starts + prefix_length, tail_offsets, np.dtype(token_type)),
+        tails=_tails(tokens, starts + prefix_length, tail_offsets, token_type),
         document_offsets=document_offsets,
         documents=documents,
     )
@@ -200,5 +199,8 @@ def narrow(values: IntArray, *, unsigned: bool = False) -> IntArray:
     for kind in (np.uint8, np.uint16) if unsigned else ():
         if lowest >= 0 and highest <= np.iinfo(kind).max:
             return np.ascontiguousarray(values, dtype=kind)
-    fits = highest < 2**31 and lowest >= -(2**31)
-    return np.ascontiguousarray(values, dtype=np.int32 if fits else np.int64)
+    return np.ascontiguousarray(values, dtype=_signed(max(highest, -1 - lowest)))
+
+
+def _signed(highest: int) -> np.dtype[np.integer]:
+    return np.dtype(np.int32 if highest < 2**31 else np.int64)
