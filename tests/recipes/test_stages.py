@@ -21,6 +21,7 @@ def _context(place: Path, **changes: Any) -> StageContext:
         "name": "s",
         "folder": place,
         "scratch": place,
+        "cache": place,
         "inputs": {},
         "data": None,
         "data_files": (),

@@ -46,6 +46,7 @@ class StageContext:
         name: the stage's name in its recipe.
         folder: where it writes; becomes the stage's finished folder when it returns.
         scratch: a folder that survives an interruption and is removed when the stage is done: for checkpoints.
+        cache: a folder that all stages of an output share and that may be removed at any time: no result depends on it.
         inputs: role → finished folder of a needed stage.
         data: the user's data folder, or None.
         data_files: the declared files, relative to it.
@@ -57,6 +58,7 @@ class StageContext:
     name: str
     folder: Path
     scratch: Path
+    cache: Path
     inputs: Mapping[str, Path]
     data: Path | None
     data_files: tuple[str, ...]

@@ -50,7 +50,7 @@ def reranked(
     place: str | Path = (
         context.input("model") / FOLDERS[component] if "model" in context.inputs else _named(context, model)
     )
-    reranker = open_reranker(component, place, preset, max_length, quantization)
+    reranker = open_reranker(component, place, preset, max_length, quantization, states=context.cache / "states")
     corpus = Corpus.open(context.input("collection") / "corpus")
     for split in SPLITS[1:] if measured == "test" else SPLITS[1:2]:
         queries = candidate_queries(context, split)
@@ -62,19 +62,41 @@ def reranked(
 
 
 def open_reranker(
-    component: Component, place: str | Path, preset: str, max_length: int = 0, quantization: str = ""
+    component: Component,
+    place: str | Path,
+    preset: str,
+    max_length: int = 0,
+    quantization: str = "",
+    *,
+    states: Path | None = None,
 ) -> CandidateReranker:
-    """A re-ranker from a saved model."""
+    """A re-ranker from a saved model.
+
+    Args:
+        component: which of the two.
+        place: the model's folder, or a hub id.
+        preset: of lengths and templates.
+        max_length: tokens of a pair or of a passage; 0 is the preset's.
+        quantization: of a decoder-only generator.
+        states: keeps the passage states of generators whose encoder was frozen, for all that share it.
+    """
     if component == "cross_encoder":
         from retgen.rerank.cross_encoder import PRESETS, CrossEncoder
 
         pairs = preset if preset in PRESETS else "jpr"
         return CrossEncoder.from_pretrained(place, preset=pairs, max_length=max_length or None)
+    from retgen.models.query_generator import QueryGenerator
     from retgen.rerank.query_likelihood import QueryLikelihood
 
-    return QueryLikelihood.from_pretrained(
+    likelihood = QueryLikelihood.from_pretrained(
         place, preset, quantization=quantization or None, max_passage_tokens=max_length or None
     )
+    generator = likelihood.generator
+    if states is None or not isinstance(generator, QueryGenerator):
+        return likelihood
+    if not getattr(generator.model.config, "frozen_encoder", False):
+        return likelihood
+    return QueryLikelihood(generator, state_cache=states / generator.encoder_fingerprint()[:16])
 
 
 def _named(context: StageContext, model: str) -> str | Path:

@@ -1,7 +1,8 @@
 """Runs a recipe: just the stages that the asked rows need, each once; stopped and started again, it goes on.
 
-In the output folder: ``stages/`` holds finished stages, ``scratch/`` what unfinished ones may resume from, ``results/``
-one small JSON per row and seed (`retgen.recipes.result_files`), ``failures/`` the tracebacks of stages that failed.
+In the output folder: ``stages/`` holds finished stages, ``scratch/`` what unfinished ones may resume from, ``cache/``
+what only saves time, ``results/`` one small JSON per row and seed (`retgen.recipes.result_files`), ``failures/`` the
+tracebacks of stages that failed.
 """
 
 from __future__ import annotations
@@ -194,6 +195,7 @@ class _Runner:
             params=planned.params,
             folder=str(folder),
             scratch=str(scratch),
+            cache=str(self.out / "cache"),
             journal=str(self._journal(planned)),
             inputs={role: str(self.place(needed)) for role, needed in planned.needs.items()},
             data=None if self.data is None else str(self.data),

@@ -40,6 +40,7 @@ class Job:
         params: its arguments.
         folder: to write into.
         scratch: that survives an interruption.
+        cache: that all stages share.
         journal: of its costs so far.
         inputs: role → finished folder.
         data: the data folder, or None.
@@ -55,6 +56,7 @@ class Job:
     params: Mapping[str, Any]
     folder: str
     scratch: str
+    cache: str
     journal: str
     inputs: Mapping[str, str]
     data: str | None
@@ -100,6 +102,7 @@ def perform(job: Job, listen: Listener) -> None:
         name=job.name,
         folder=folder,
         scratch=scratch,
+        cache=Path(job.cache),
         inputs={role: Path(path) for role, path in job.inputs.items()},
         data=None if job.data is None else Path(job.data),
         data_files=tuple(job.data_files),
