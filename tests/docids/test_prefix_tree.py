@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -106,10 +107,36 @@ def test_order_of_documents_does_not_change_the_tree() -> None:
         assert sorted(order[other.documents(leaf)]) == one.documents(leaf).tolist()
 
 
-def test_tails_keep_the_tree_small() -> None:
+@pytest.mark.parametrize("like_words", [False, True])
+def test_at_21_tokens_a_document_takes_64_bytes_at_most(like_words: bool) -> None:
     rng = np.random.default_rng(0)
-    docids = [[*rng.integers(2, 30_000, size=20).tolist(), EOS] for _ in range(5_000)]
-    assert PrefixTree.build(docids, eos_token_id=EOS).bytes_per_document < 80
+    drawn = rng.random((20_000, 20))
+    tokens = 2 + (np.exp(drawn * np.log(30_000)) if like_words else drawn * 30_000).astype(np.int64)
+    rows = np.concatenate([tokens, np.full((len(tokens), 1), EOS)], axis=1)
+    offsets = np.arange(len(rows) + 1) * 21
+    tree = PrefixTree.from_flat(rows.reshape(-1), offsets, eos_token_id=EOS)
+    assert tree.token_bits == 16
+    assert tree.bytes_per_document <= 64
+    wide = PrefixTree.from_flat(np.where(rows == rows.max(), 70_000, rows).reshape(-1), offsets, eos_token_id=EOS)
+    assert wide.token_bits == 32
+    assert "32-bit tokens" in repr(wide)
+    assert wide.bytes_per_document > tree.bytes_per_document
+
+
+def test_building_needs_little_beside_its_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Blocks as small, beside this collection, as they are beside ten million documents.
+    monkeypatch.setattr("retgen.docids.tree_build._BLOCK", 2**9)
+    monkeypatch.setattr("retgen.docids.tree_sort._BLOCK", 2**12)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(2, 30_000, size=(50_000, 21)).astype(np.uint16)
+    rows[:, -1] = EOS
+    offsets = np.arange(len(rows) + 1) * 21
+    tracemalloc.start()
+    tree = PrefixTree.from_flat(rows.reshape(-1), offsets, eos_token_id=EOS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Rows of equal length would take 84 bytes a document, several times over.
+    assert peak / len(rows) - tree.bytes_per_document < 150
 
 
 @pytest.mark.parametrize(
@@ -120,11 +147,23 @@ def test_tails_keep_the_tree_small() -> None:
         ([[3, EOS], [3, 4]], "number 1 does not end with EOS"),
         ([[3, EOS], [3, EOS, 4, EOS]], "number 1 has EOS .* before its end"),
         ([[-1, EOS]], "negative token"),
+        ([[2**31, EOS]], "token id 2147483648; the highest"),
     ],
 )
 def test_docids_that_make_no_tree(docids: list[list[int]], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         PrefixTree.build(docids, eos_token_id=EOS)
+
+
+def test_numbers_of_documents_rise() -> None:
+    tokens, offsets = np.array([5, EOS, 6, EOS]), np.array([0, 2, 4])
+    tree = PrefixTree.from_flat(tokens, offsets, eos_token_id=EOS, numbers=np.array([3, 9]))
+    assert [tree.documents(leaf).tolist() for leaf in range(2)] == [[3], [9]]
+    for numbers in ([9, 3], [3, 3], [3]):
+        with pytest.raises(UsageError, match="must rise"):
+            PrefixTree.from_flat(tokens, offsets, eos_token_id=EOS, numbers=np.array(numbers))
+    with pytest.raises(UsageError, match="there are 4 tokens"):
+        PrefixTree.from_flat(tokens, offsets[:2], eos_token_id=EOS)
 
 
 def test_a_leaf_that_is_not_there() -> None:
@@ -143,6 +182,7 @@ def test_round_trip_over_the_disk(docids: list[list[int]], tmp_path_factory: pyt
     for name, array in tree.arrays._asdict().items():
         assert np.array_equal(array, getattr(loaded.arrays, name)), name
     assert walk(loaded) == walk(tree)
+    assert loaded.statistics() == tree.statistics()
 
 
 @pytest.fixture
@@ -177,6 +217,13 @@ def test_a_missing_file_and_another_kind_are_refused(saved: Path, tmp_path: Path
         (staging / "x").write_text("x")
     with pytest.raises(ArtefactError, match="corpus"):
         PrefixTree.load(tmp_path / "corpus")
+
+
+def test_a_manifest_without_what_a_tree_needs_is_refused(tmp_path: Path) -> None:
+    with store.create(tmp_path / "tree", kind="docid-tree", made_by={"eos_token_id": 1}) as staging:
+        (staging / "x").write_text("x")
+    with pytest.raises(ArtefactError, match="lacks what a tree needs"):
+        PrefixTree.load(tmp_path / "tree")
 
 
 def test_arrays_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:

@@ -169,23 +169,20 @@ class LayeredTree(DocidTree):
         """Children of many states laid end to end; see `DocidTree.expand`."""
         inner = np.flatnonzero(states >= 0)
         base, added = self._unpack(states[inner])
-        owners, tokens, targets = self._expand_base(inner[base >= 0], base[base >= 0])
-        beside = np.full(len(targets), _MISSING)
-        if self.added is not None and (added >= 0).any():
-            there = added >= 0
-            more_tokens, more_targets, counts = self.added.expand(added[there])
-            owners = np.concatenate([owners, np.repeat(inner[there], counts)])
-            tokens = np.concatenate([tokens, more_tokens])
-            # What both trees have stands once, with both its targets.
-            order = np.lexsort((tokens, owners))
-            targets = np.concatenate([targets, np.full(len(more_targets), _MISSING)])[order]
-            beside = np.concatenate([beside, more_targets])[order]
-            owners, tokens = owners[order], tokens[order]
-            again = np.zeros(len(owners), dtype=bool)
-            again[1:] = (owners[1:] == owners[:-1]) & (tokens[1:] == tokens[:-1])
-            beside[np.flatnonzero(again) - 1] = beside[again]
-            owners, tokens, targets, beside = owners[~again], tokens[~again], targets[~again], beside[~again]
-        return tokens, self._pack(targets, beside), np.bincount(owners, minlength=len(states))
+        in_tail = (base >= self.base.num_nodes) & (states[inner] >= self._num_nodes)
+        in_both = (added >= 0) & ~in_tail
+        in_base = ~in_tail & ~in_both
+        # Mostly all are in tails: then nothing else is done.
+        parts = [self._along_tails(inner[in_tail], base[in_tail])]
+        if in_base.any():
+            parts.append(self._of_base(inner[in_base], base[in_base]))
+        if in_both.any() and self.added is not None:
+            parts.append(self._of_both(self.added, inner[in_both], base[in_both], added[in_both]))
+        owners, tokens, targets = (np.concatenate(column) for column in zip(*parts, strict=True))
+        if len(parts) > 1:
+            order = np.argsort(owners, kind="stable")
+            owners, tokens, targets = owners[order], tokens[order], targets[order]
+        return tokens, targets, np.bincount(owners, minlength=len(states))
 
     def tails(self, states: Int64s) -> tuple[Int64s, Int64s, Int64s]:
         """What follows prefixes that one docid each has; see `DocidTree.tails`."""
@@ -225,27 +222,59 @@ class LayeredTree(DocidTree):
         base, added = np.divmod(np.where(states >= self._num_nodes, states - self._num_nodes, states), self._width)
         return np.where(base == self._base_missing, -1, base), np.where(added == self._added_missing, -1, added)
 
-    def _expand_base(self, owners: Int64s, states: Int64s) -> tuple[Int64s, IntArray, Int64s]:
-        """Children in the base that have documents left: whose they are, their tokens and their states."""
+    def _along_tails(self, owners: Int64s, states: Int64s) -> tuple[Int64s, IntArray, Int64s]:
+        """Children of prefixes that a living docid of the base has alone: whose they are, tokens and states."""
+        tokens, targets, _ = self.base.expand(states)
+        following = targets * self._width + self._added_missing + self._num_nodes
+        ended = targets < 0
+        following[ended] = -1 - self._numbers.of_base(-1 - targets[ended])
+        return owners, tokens, following
+
+    def _of_base(self, owners: Int64s, states: Int64s) -> tuple[Int64s, IntArray, Int64s]:
+        """Children of prefixes that no added docid has."""
+        owners, tokens, targets, living = self._living_children(owners, states)
+        following = targets * self._width + self._added_missing
+        following[living == 1] += self._num_nodes
+        ended = targets < 0
+        following[ended] = -1 - self._numbers.of_base(-1 - targets[ended])
+        return owners, tokens, following
+
+    def _of_both(
+        self, tree: PrefixTree, owners: Int64s, base: Int64s, added: Int64s
+    ) -> tuple[Int64s, IntArray, Int64s]:
+        """Children of prefixes that added docids, those of ``tree``, have, and perhaps the base."""
+        more_tokens, more_targets, counts = tree.expand(added)
+        found, tokens, targets, _ = self._living_children(owners[base >= 0], base[base >= 0])
+        owners = np.concatenate([found, np.repeat(owners, counts)])
+        tokens = np.concatenate([tokens, more_tokens])
+        # What both trees have stands once, with both its targets.
+        order = np.lexsort((tokens, owners))
+        beside = np.concatenate([np.full(len(targets), _MISSING), more_targets])[order]
+        targets = np.concatenate([targets, np.full(len(more_targets), _MISSING)])[order]
+        owners, tokens = owners[order], tokens[order]
+        again = np.zeros(len(owners), dtype=bool)
+        again[1:] = (owners[1:] == owners[:-1]) & (tokens[1:] == tokens[:-1])
+        beside[np.flatnonzero(again) - 1] = beside[again]
+        return owners[~again], tokens[~again], self._pack(targets[~again], beside[~again])
+
+    def _living_children(self, owners: Int64s, states: Int64s) -> tuple[Int64s, IntArray, Int64s, Int64s]:
+        """Children in the base that have documents left: whose they are, tokens, states, and living docids below."""
         tokens, targets, counts = self.base.expand(states)
         owners = np.repeat(owners, counts)
-        if self._numbers.any_dead:
-            alive = self._numbers.living(targets) > 0
-            owners, tokens, targets = owners[alive], tokens[alive], targets[alive]
-        return owners, tokens, targets
+        if not self._numbers.any_dead:
+            # One docid or several is all that is asked.
+            return owners, tokens, targets, np.where((targets >= 0) & (targets < self.base.num_nodes), 2, 1)
+        living = self._numbers.living(targets)
+        alive = living > 0
+        return owners[alive], tokens[alive], targets[alive], living[alive]
 
     def _pack(self, base: Int64s, added: Int64s) -> Int64s:
         """States of children, from their states in both trees, of which one at least is there."""
         packed = np.where(base >= 0, base, self._base_missing) * self._width
         packed += np.where(added >= 0, added, self._added_missing)
         ended = ((base < 0) & (base > _MISSING)) | ((added < 0) & (added > _MISSING))
-        # Without added or removed docids below, what the base says is so; else they are counted.
-        unique = base >= self.base.num_nodes
-        open_base, open_added = np.where(base >= 0, base, -1), np.where(added >= 0, added, -1)
-        counted = ~ended & ((open_added >= 0) | self._numbers.any_dead)
-        starts, stops = self._numbers.ranges(open_base[counted], open_added[counted])
-        unique[counted] = stops - starts == 1
-        packed[unique] += self._num_nodes
+        starts, stops = self._numbers.ranges(np.where(base >= 0, base, -1), np.where(added >= 0, added, -1))
+        packed[stops - starts == 1] += self._num_nodes
         packed[ended] = -1 - self._finished(base[ended], added[ended])
         return packed
 

@@ -114,7 +114,8 @@ class LeafNumbers:
         at = states[inner]
         counts[inner] = self._living_before(arrays.leaf_stop[at].astype(np.int64))
         counts[inner] -= self._living_before(arrays.leaf_start[at].astype(np.int64))
-        counts[done] -= np.isin(-1 - states[done], self._dead)
+        ended = -1 - states[done]
+        counts[done] -= np.searchsorted(self._dead, ended, side="right") - np.searchsorted(self._dead, ended)
         # The tails of dead leaves are known, so that none is searched for among all leaves.
         starts, stops = self._dead_tails
         place = states[tails] - nodes

@@ -16,7 +16,7 @@ from retgen.errors import UsageError
 IntArray = npt.NDArray[np.integer]
 Int64s = npt.NDArray[np.int64]
 
-_BLOCK = 2**18
+_BLOCK = 2**16
 """Leaves whose tails are gathered at a time, which bounds what lies beside the arrays."""
 
 
