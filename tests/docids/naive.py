@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers import BartConfig, BartForConditionalGeneration, PreTrainedModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    MT5Config,
+    MT5ForConditionalGeneration,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 EOS = 1
 PAD = 0
@@ -48,9 +56,16 @@ class HashModel:
         self.seed, self.spread = seed, spread
         self.rows: list[list[Docid]] = [[()] for _ in range(batch_size)]
         self.widths: list[int] = []
+        self.given: dict[tuple[int, Docid], np.ndarray] = {}
         self.known: dict[tuple[int, Docid], np.ndarray] = {}
 
     def logits(self, query: int, prefix: Docid) -> np.ndarray:
+        """Those of `made`, each made once."""
+        if (query, prefix) not in self.given:
+            self.given[query, prefix] = self.made(query, prefix)
+        return self.given[query, prefix].copy()
+
+    def made(self, query: int, prefix: Docid) -> np.ndarray:
         key = hashlib.sha256(repr((self.seed, query, prefix)).encode()).digest()
         values = np.random.default_rng(int.from_bytes(key[:8], "little")).normal(size=self.vocab_size)
         return (values * self.spread).astype(np.float32)
@@ -107,6 +122,16 @@ def tiny_t5(
         dropout_rate=0.0, tie_word_embeddings=tied,
     )  # fmt: skip
     return _peaky(T5ForConditionalGeneration(config), peak)
+
+
+def tiny_mt5(seed: int, *, vocab: int = 40, peak: float = 2.5) -> PreTrainedModel:
+    """A random mT5: gated, and its output not scaled."""
+    torch.manual_seed(seed)
+    config = MT5Config(
+        vocab_size=vocab, d_model=24, d_kv=8, d_ff=32, num_layers=1, num_heads=2, relative_attention_num_buckets=8,
+        pad_token_id=PAD, eos_token_id=EOS, decoder_start_token_id=PAD, dropout_rate=0.0,
+    )  # fmt: skip
+    return _peaky(MT5ForConditionalGeneration(config), peak)
 
 
 def tiny_bart(seed: int, *, vocab: int = 40, peak: float = 2.5) -> PreTrainedModel:

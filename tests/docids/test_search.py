@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retgen.docids.beam import stable_topk
 from retgen.docids.hits import DocidHits
 from retgen.docids.prefix_tree import PrefixTree
 from retgen.docids.scoring import score_docids
 from retgen.docids.search import search
+from retgen.docids.topk import stable_topk
 from retgen.errors import RetgenError, UsageError
 from tests.docids.naive import EOS, Docid, HashModel, dict_trie, random_docids
 
@@ -153,15 +153,19 @@ def test_logits_that_are_not_finite_are_an_error(bad: float) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strategy": "exact"}, "strategy='beam' with rule='model'"),
-        ({"strategy": "lookahead"}, "strategy='beam' with rule='model'"),
-        ({"rule": "trie"}, "strategy='beam' with rule='model'"),
+        ({"strategy": "greedy"}, "no search with strategy 'greedy'. There is: 'beam', 'lookahead', 'exact'"),
+        ({"rule": "children"}, "no search with rule 'children'. There is: 'model', 'trie'"),
+        ({"strategy": "exact", "early_stopping": True}, "has no early stopping"),
+        ({"strategy": "exact", "max_expansions": 0}, "max_expansions must be at least 1"),
+        ({"allowed_documents": [-1]}, "corpus numbers start at 0"),
+        ({"allowed_documents": ["a"]}, "corpus numbers or a mask"),
+        ({"document_order": [1]}, "document number 1 needs a value"),
         ({"num_beams": 0}, "num_beams must be at least 1"),
         ({"k": 0}, "k must be at least 1"),
     ],
 )
 def test_wrong_options_say_what_there_is(options: dict[str, object], message: str) -> None:
-    tree = PrefixTree.build([[3, EOS]], eos_token_id=EOS)
+    tree = PrefixTree.build([[3, EOS], [3, EOS]], eos_token_id=EOS)
     with pytest.raises(UsageError, match=message):
         search(HashModel(1, VOCAB), tree, start_token_id=0, **options)  # type: ignore[arg-type]
 

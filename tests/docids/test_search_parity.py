@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 from retgen.docids.prefix_tree import PrefixTree
 from retgen.docids.search import search
 from retgen.models.seq2seq_session import Seq2SeqSession
-from tests.docids.naive import EOS, Docid, generated, padded_inputs, random_docids, tiny_bart, tiny_t5
+from retgen.models.t5_session import T5Session, open_session
+from tests.docids.naive import EOS, PAD, Docid, generated, padded_inputs, random_docids, tiny_bart, tiny_mt5, tiny_t5
 
 Inputs = tuple[torch.Tensor, torch.Tensor]
 Found = list[list[tuple[Docid, float]]]
@@ -28,7 +29,7 @@ def ours(
 ) -> Found:
     tree = PrefixTree.build(docids, eos_token_id=EOS)
     hits = search(
-        Seq2SeqSession.encode(model, *inputs),
+        open_session(model, *inputs),
         tree,
         start_token_id=model.config.decoder_start_token_id,
         num_beams=num_beams,
@@ -129,6 +130,42 @@ def test_fewer_docids_than_beams(num_beams: int) -> None:
 def test_one_document(num_beams: int) -> None:
     model, inputs = tiny_t5(2), padded_inputs(np.random.default_rng(2), 2, 40)
     assert_same(ours(model, inputs, [[5, 7, 6, EOS]], num_beams), generated(model, inputs, [[5, 7, 6, EOS]], num_beams))
+
+
+@pytest.mark.parametrize("family", ["t5", "mt5"])
+def test_both_sessions_of_a_t5_find_the_same(family: str) -> None:
+    rng = np.random.default_rng(4)
+    docids = random_docids(rng, 50, vocab=40)
+    model, inputs = (tiny_t5(4) if family == "t5" else tiny_mt5(4)), padded_inputs(rng, 3, 40)
+    tree = PrefixTree.build(docids, eos_token_id=EOS)
+    for strategy in ("beam", "lookahead", "exact"):
+        for rule in ("model", "trie"):
+            one, other = (
+                search(
+                    session.encode(model, *inputs), tree, start_token_id=PAD, num_beams=4, strategy=strategy, rule=rule
+                )
+                for session in (T5Session, Seq2SeqSession)
+            )
+            for query in range(3):
+                assert one.documents[query].tolist() == other.documents[query].tolist()
+                assert one.scores[query] == pytest.approx(other.scores[query], abs=1e-4)
+
+
+def test_a_t5_in_bf16_is_judged_in_fp32() -> None:
+    rng = np.random.default_rng(5)
+    docids = random_docids(rng, 30, vocab=40)
+    inputs = padded_inputs(rng, 2, 40)
+    tree = PrefixTree.build(docids, eos_token_id=EOS)
+    session = T5Session.encode(tiny_t5(5).to(torch.bfloat16), *inputs)
+    hits = search(session, tree, start_token_id=PAD, k=5, strategy="exact")
+    everything = search(session.in_fp32(), tree, start_token_id=PAD, num_beams=tree.num_leaves, k=len(docids))
+    assert hits.certificates is not None
+    for query, certificate in enumerate(hits.certificates):
+        truth = dict(zip(everything.documents[query].tolist(), everything.scores[query].tolist(), strict=True))
+        found = hits.documents[query].tolist()
+        assert hits.scores[query] == pytest.approx([truth[number] for number in found], abs=1e-4)
+        if certificate.certified:
+            assert found == everything.documents[query][:5].tolist()
 
 
 def test_padding_and_block_size_change_nothing() -> None:

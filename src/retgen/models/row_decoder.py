@@ -1,12 +1,15 @@
-"""A T5 decoder over many rows of one query: their encoder states are attended to once per query, not once per row.
+"""A T5 decoder over many rows of many queries: their encoder states are attended to once per query, not once per row.
 
 The rows of a query (beams, or candidates being scored) read the same encoder states. `T5Stack` wants these once per
-row; here the rows are laid side by side as one long row of queries for the cross-attention, whose keys and values are
-made once. For ten beams that is a tenth of the memory. The layers' own modules do the work; inference only.
+row; here the tokens of a query's rows are laid side by side for the cross-attention, whose keys and values are made
+once. For ten beams that is a tenth of the memory. Queries may have unlike numbers of rows, and beside the rows that
+take one token more, others may read the rest of their text in the same pass. The layers' own modules do the work;
+inference only.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,14 +17,29 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.t5.modeling_t5 import T5Attention, T5Stack
 
+from retgen.models.side_by_side import SideBySide
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows that read equally many tokens in this pass: (r, T, d), after ``before`` tokens of which keys are kept."""
+
+    embeddings: Tensor
+    queries: Tensor
+    parents: Tensor | None
+    before: int
+
 
 class RowDecoder:
-    """A decoder with the encoder states of B queries.
+    """A decoder with the encoder states of B queries. Before the first step there is one empty row for each query.
 
     Args:
         stack: the decoder, in evaluation mode.
         states: (B, L, d) encoder states.
         attention_mask: (B, L), 1 for real tokens.
+
+    Attributes:
+        queries: (n,) int64, the query of each row, as they stand after the last step.
     """
 
     def __init__(self, stack: T5Stack, states: Tensor, attention_mask: Tensor) -> None:
@@ -36,68 +54,120 @@ class RowDecoder:
             (self._split(layer[1].EncDecAttention.k(states)), self._split(layer[1].EncDecAttention.v(states)))
             for layer in self._layers
         ]
+        self._bias = torch.zeros(self._heads, 0, device=states.device)
+        # Keys and values of a layer, (tokens, rows, heads · width): the next token's can be put behind them.
         self._past: list[tuple[Tensor, Tensor]] = []
+        self.queries = torch.arange(len(states), device=states.device)
 
-    def step(self, embeddings: Tensor) -> Tensor:
-        """One more token of each row: embeddings (B, m, d) to states (B, m, d). Keeps keys and values."""
-        states = self._run(embeddings.unsqueeze(2), keep=True)
-        return states.squeeze(2)
+    def step_rows(
+        self, parents: Tensor, embeddings: Tensor, tails: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """One more token of rows that go on, and all that is left of rows that end.
 
-    def reorder(self, rows: Tensor) -> None:
-        """Continue row ``rows[i]`` of the B·m rows there are in row i of those there will be."""
-        self._past = [(keys.index_select(0, rows), values.index_select(0, rows)) for keys, values in self._past]
+        Args:
+            parents: (n,) for each row that goes on, the number of the row it continues; at first, of its query.
+            embeddings: (n, d) of the token it reads.
+            tails: parents (r,) and embeddings (r, T, d) of rows that end: nothing of theirs is kept.
 
-    def score(self, embeddings: Tensor) -> Tensor:
-        """Whole rows at once: embeddings (B, m, T, d) to states (B, m, T, d). Rows being decoded stay as they are."""
-        return self._run(embeddings, keep=False)
+        Returns:
+            States (n, d), and (r, T, d) of the tails.
+        """
+        before = self._past[0][0].shape[0] if self._past else 0
+        groups = [_Group(embeddings.unsqueeze(1), self.queries[parents], parents, before)] if len(parents) else []
+        if tails is not None:
+            groups.append(_Group(tails[1], self.queries[tails[0]], tails[0], before))
+        hidden = self._run(groups, keep=len(parents) > 0)
+        self.queries = self.queries[parents]
+        return hidden[0].squeeze(1) if len(parents) else embeddings, hidden[-1] if tails is not None else None
 
-    def _run(self, hidden: Tensor, *, keep: bool) -> Tensor:
-        batch, rows, length, size = hidden.shape
-        past = self._past if keep else []
-        before = past[0][0].shape[2] if past else 0
-        bias = self._position_bias(self._layers[0][0].SelfAttention, before, length).to(hidden.dtype)
+    def read(self, queries: Tensor, embeddings: Tensor) -> Tensor:
+        """Whole rows at once, (r, T, d) of the queries (r,), to states (r, T, d). Rows being decoded stay as they are.
+
+        The embeddings begin with the start token's.
+        """
+        return self._run([_Group(embeddings, queries, None, 0)], keep=False)[0]
+
+    def _run(self, groups: list[_Group], *, keep: bool) -> list[Tensor]:
+        shapes = [group.embeddings.shape[:2] for group in groups]
+        sizes = [rows * length for rows, length in shapes]
+        hidden = torch.cat([group.embeddings.flatten(0, 1) for group in groups])
+        biases = [
+            self._position_bias(group.before, length).to(hidden.dtype)
+            for group, (_, length) in zip(groups, shapes, strict=True)
+        ]
+        query_of = torch.cat([group.queries.repeat_interleave(group.embeddings.shape[1]) for group in groups])
+        beside = SideBySide(query_of, len(self._cross_mask))
         kept = []
         for number, layer in enumerate(self._layers):
             attention = layer[0].SelfAttention
-            normed = layer[0].layer_norm(hidden).reshape(batch * rows, length, size)
-            query, keys, values = (self._split(part(normed)) for part in (attention.q, attention.k, attention.v))
-            if past:
-                keys = torch.cat((past[number][0], keys), dim=2)
-                values = torch.cat((past[number][1], values), dim=2)
-            kept.append((keys, values))
-            mixed = scaled_dot_product_attention(query, keys, values, attn_mask=bias, scale=1.0)
-            hidden = hidden + attention.o(self._join(mixed)).reshape(hidden.shape)
+            normed = layer[0].layer_norm(hidden)
+            parts = [torch.split(part(normed), sizes) for part in (attention.q, attention.k, attention.v)]
+            mixed = []
+            for group, shape, bias, query, key, value in zip(groups, shapes, biases, *parts, strict=True):
+                keys, values = (self._behind(number, place, group, part) for place, part in ((0, key), (1, value)))
+                if keep and group is groups[0]:
+                    kept.append((keys, values))
+                attended = scaled_dot_product_attention(
+                    self._split(query.view(*shape, -1)),
+                    self._by_row(keys),
+                    self._by_row(values),
+                    attn_mask=bias,
+                    scale=1.0,
+                )
+                mixed.append(self._join(attended).flatten(0, 1))
+            hidden = hidden + attention.o(torch.cat(mixed))
 
             attention = layer[1].EncDecAttention
-            normed = layer[1].layer_norm(hidden).reshape(batch, rows * length, size)
-            query = self._split(attention.q(normed))
-            mixed = scaled_dot_product_attention(query, *self._cross[number], attn_mask=self._cross_mask, scale=1.0)
-            hidden = hidden + attention.o(self._join(mixed)).reshape(hidden.shape)
+            query = self._split(beside.lay(attention.q(layer[1].layer_norm(hidden))))
+            attended = scaled_dot_product_attention(query, *self._cross[number], attn_mask=self._cross_mask, scale=1.0)
+            hidden = hidden + attention.o(beside.take(self._join(attended)))
 
             hidden = layer[2](hidden)
         if keep:
             self._past = kept
-        states: Tensor = self._stack.final_layer_norm(hidden)
-        return states
+        hidden = self._stack.final_layer_norm(hidden)
+        return [part.view(*shape, -1) for part, shape in zip(torch.split(hidden, sizes), shapes, strict=True)]
 
-    def _position_bias(self, attention: T5Attention, before: int, length: int) -> Tensor:
+    def _behind(self, number: int, place: int, group: _Group, part: Tensor) -> Tensor:
+        """Keys or values of this pass behind those kept: (before + T, r, heads · width)."""
+        rows, length = group.embeddings.shape[:2]
+        new = part.view(rows, length, -1).transpose(0, 1)
+        if not group.before or group.parents is None:
+            return new
+        joined = new.new_empty(group.before + length, rows, new.shape[2])
+        torch.index_select(self._past[number][place], 1, group.parents, out=joined[: group.before])
+        joined[group.before :] = new
+        return joined
+
+    def _position_bias(self, before: int, length: int) -> Tensor:
         """(1, heads, length, before + length) bias by relative position; what comes later is masked."""
-        device = self._cross_mask.device
-        distance = torch.arange(before + length, device=device)[None] - torch.arange(
-            before, before + length, device=device
-        ).unsqueeze(1)
+        total = before + length
+        if total > self._bias.shape[1]:
+            self._bias = self._bias_by_distance(2 * total)
+        device = self._bias.device
+        distance = torch.arange(before, total, device=device).unsqueeze(1) - torch.arange(total, device=device)
+        bias = self._bias[:, distance.clamp(min=0)]
+        return bias.masked_fill(distance < 0, self._masked).unsqueeze(0)
+
+    def _bias_by_distance(self, count: int) -> Tensor:
+        """(heads, count): the bias of looking 0, 1, … tokens back. It is the first layer's, for all layers."""
+        attention = self._layers[0][0].SelfAttention
         bucket: Tensor = T5Attention._relative_position_bucket(  # type: ignore[no-untyped-call]
-            distance,
+            -torch.arange(count, device=self._bias.device),
             bidirectional=False,
             num_buckets=self._stack.config.relative_attention_num_buckets,
             max_distance=self._stack.config.relative_attention_max_distance,
         )
-        bias: Tensor = attention.relative_attention_bias(bucket).permute(2, 0, 1)
-        return bias.masked_fill(distance > 0, self._masked).unsqueeze(0)
+        bias: Tensor = attention.relative_attention_bias(bucket)
+        return bias.transpose(0, 1).contiguous()
 
     def _split(self, part: Tensor) -> Tensor:
         """(N, length, heads · width) to (N, heads, length, width)."""
         return part.view(*part.shape[:2], self._heads, self._width).transpose(1, 2)
+
+    def _by_row(self, part: Tensor) -> Tensor:
+        """(length, N, heads · width) to (N, heads, length, width)."""
+        return part.view(*part.shape[:2], self._heads, self._width).permute(1, 2, 0, 3)
 
     def _join(self, part: Tensor) -> Tensor:
         return part.transpose(1, 2).reshape(part.shape[0], part.shape[2], self._heads * self._width)

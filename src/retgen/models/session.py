@@ -1,18 +1,24 @@
 """UniGen as a session of the constrained search: one task's decoder over a block of encoded inputs, copy head included.
 
-Satisfies `retgen.docids.session.DecoderSession` and `ScoringSession`.
+Satisfies `retgen.docids.session.RowSession`, and with equally many rows for every query `DecoderSession` and
+`ScoringSession`.
 """
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from retgen.docids.session import RowOutputs
 from retgen.errors import UsageError
-from retgen.models.copying import mix_targets, mix_vocabulary
-from retgen.models.layout import next_match, prefix_matches
+from retgen.models.copy_outputs import CopyOutputs, CopySource, following, whole_matches
+from retgen.models.copying import mix_targets
 from retgen.models.outputs import IGNORED, TASKS, Encoded, Task
 from retgen.models.row_decoder import RowDecoder
+from retgen.models.row_outputs import ProjectedOutputs
 from retgen.models.unigen import UniGenForRetrievalAndAnswering
 
 
@@ -41,17 +47,68 @@ class UniGenSession:
         self.batch_size = int(encoded.input_ids.shape[0])
         self.vocab_size = model.lm_head.out_features
         self._device = encoded.input_ids.device
-        self._width = 1
-        self._matches: Tensor | None = None
+        self._fp32 = model.shared.weight.dtype == torch.float32
         with torch.inference_mode():
-            states = encoded.states[task]
-            self._decoder = RowDecoder(model.decoder(task), states, encoded.attention_mask)
-            self._head = model.copy_head(task)
             # Converted once: for bf16 weights this copies the whole matrix.
             self._output_weight = model.lm_head.weight.detach().float()
-            if self._head is not None and encoded.layout is not None:
-                self._layout = encoded.layout
-                self._keys = self._head.keys(states, self._layout)
+            self._open(model.decoder(task), encoded.states[task])
+
+    def _open(self, stack: torch.nn.Module, states: Tensor) -> None:
+        self._dtype = states.dtype
+        self._decoder = RowDecoder(stack, states, self.encoded.attention_mask)  # type: ignore[arg-type]
+        head, layout = self.model.copy_head(self.task), self.encoded.layout
+        self._source = None
+        if head is not None and layout is not None:
+            if states.dtype == torch.float32 and not self._fp32:
+                head = copy.deepcopy(head).to(torch.float32)
+            self._source = CopySource(head, layout, head.keys(states, layout), docids=self.task == "retrieval")
+        self._matches: Tensor | None = None
+        self._parents = torch.arange(self.batch_size)
+        self._width = 1
+
+    @torch.inference_mode()
+    def in_fp32(self) -> UniGenSession:
+        """A session over the same states whose decoder and heads are fp32 copies; itself where they are already."""
+        if self._fp32:
+            return self
+        finer = copy.copy(self)
+        decoder: Any = copy.deepcopy(self.model.decoder(self.task))
+        finer._open(decoder.float(), self.encoded.states[self.task].float())
+        finer._fp32 = True
+        return finer
+
+    @torch.inference_mode()
+    def step_rows(
+        self, parents: Tensor, tokens: Tensor, tails: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[RowOutputs, RowOutputs | None]:
+        """One more token of rows (n,), and the rest (r, T) of rows (r,) that end; see `RowSession`."""
+        parents, tokens = parents.to(self._device), tokens.to(self._device)
+        before = self._matches
+        rest = rest_embeddings = None
+        if tails is not None:
+            rest = (tails[0].to(self._device), tails[1].to(self._device).clamp(min=0))
+            rest_embeddings = (rest[0], self._embed(rest[1]))
+        queries = self._decoder.queries
+        hidden, tail_hidden = self._decoder.step_rows(parents, self._embed(tokens), rest_embeddings)
+        if self._source is None:
+            ended = None if tail_hidden is None else ProjectedOutputs(tail_hidden, self._project)
+            return ProjectedOutputs(hidden, self._project), ended
+        ended_rows = None
+        if rest is not None and tail_hidden is not None:
+            matches = whole_matches(self._source, before, rest[0], queries[rest[0]], rest[1])
+            ended_rows = CopyOutputs(tail_hidden, queries[rest[0]], matches, self._source, self._project)
+        self._matches = following(self._source, before, parents, queries[parents], tokens)
+        return CopyOutputs(hidden, queries[parents], self._matches, self._source, self._project), ended_rows
+
+    @torch.inference_mode()
+    def read_rows(self, queries: Tensor, tokens: Tensor) -> RowOutputs:
+        """Whole texts (r, T) of queries (r,), the start token first; see `RowSession`."""
+        queries, tokens = queries.to(self._device), tokens.to(self._device).clamp(min=0)
+        hidden = self._decoder.read(queries, self._embed(tokens))
+        if self._source is None:
+            return ProjectedOutputs(hidden, self._project)
+        matches = whole_matches(self._source, None, queries, queries, tokens)
+        return CopyOutputs(hidden, queries, matches, self._source, self._project)
 
     @torch.inference_mode()
     def step(self, tokens: Tensor) -> Tensor:
@@ -61,25 +118,14 @@ class UniGenSession:
                 f"this session stands at {self._width} rows for each of {self.batch_size} queries; "
                 f"got tokens of shape {tuple(tokens.shape)}"
             )
-        tokens = tokens.to(self._device)
-        hidden = self._decoder.step(self.model.shared(tokens))
-        if self._head is not None:
-            if self._matches is None:  # the start token continues nothing
-                first = prefix_matches(self._layout, tokens[:, :0], docids=self.task == "retrieval")
-                self._matches = first.expand(-1, self._width, -1)
-            else:
-                self._matches = next_match(self._layout, self._matches, tokens)
-        return self._mixture(hidden, self._matches)
+        outputs, _ = self.step_rows(self._parents, tokens.reshape(-1))
+        self._parents = torch.arange(tokens.numel())
+        return outputs.logits(self._parents).view(*tokens.shape, self.vocab_size)
 
-    @torch.inference_mode()
     def reorder(self, parents: Tensor) -> None:
         """Continue, in each new row, the row of the same query that ``parents`` (batch, m') names."""
-        parents = parents.to(self._device)
-        offsets = torch.arange(self.batch_size, device=self._device).unsqueeze(1) * self._width
-        self._decoder.reorder((offsets + parents).reshape(-1))
-        if self._matches is not None:
-            index = parents.unsqueeze(2).expand(-1, -1, self._matches.shape[2])
-            self._matches = self._matches.gather(1, index)
+        offsets = torch.arange(self.batch_size).unsqueeze(1) * self._width
+        self._parents = self._parents[(offsets + parents.cpu()).reshape(-1)]
         self._width = int(parents.shape[1])
 
     @torch.inference_mode()
@@ -90,9 +136,8 @@ class UniGenSession:
         targets are wanted, `target_log_probabilities` does without a vocabulary for every position.
         """
         tokens = self._checked(tokens)
-        hidden = self._decoder.score(self.model.shared(tokens)).flatten(1, 2)
-        matches = None if self._head is None else self._whole_matches(tokens[..., 1:])
-        return self._mixture(hidden, matches).view(*tokens.shape, self.vocab_size)
+        outputs = self.read_rows(self._queries_of(tokens), tokens.flatten(0, 1))
+        return outputs.logits(torch.arange(tokens.numel())).view(*tokens.shape, self.vocab_size)
 
     @torch.inference_mode()
     def target_log_probabilities(self, labels: Tensor, *, max_bytes: int = 256 * 2**20) -> Tensor:
@@ -113,37 +158,33 @@ class UniGenSession:
         known = labels >= 0
         labels = labels.masked_fill(~known, IGNORED)
         targets = labels.masked_fill(~known, self.model.pad_token_id)
-        start = torch.full_like(targets[..., :1], self.model.start_token_id)
-        hidden = self._decoder.score(self.model.shared(torch.cat((start, targets[..., :-1]), dim=2)))
-        logits = self.model.vocabulary_logits(hidden[known], self._output_weight)
+        read = torch.cat((torch.full_like(targets[..., :1], self.model.start_token_id), targets[..., :-1]), dim=2)
+        queries = self._queries_of(labels)
+        hidden = self._decoder.read(queries, self._embed(read.flatten(0, 1))).view(*labels.shape, -1)
+        logits = self._project(hidden[known])
         scored = torch.zeros(targets.shape, device=self._device)
         scored[known] = logits.gather(1, targets[known].unsqueeze(1)).squeeze(1) - logits.logsumexp(dim=-1)
-        if self._head is not None:
-            flat, wanted = hidden.flatten(1, 2), targets.flatten(1, 2)
-            attention = self._head.log_attention(flat, self._keys, self._layout, self._whole_matches(targets[..., :-1]))
-            same = (self._layout.copy_ids.unsqueeze(1) == wanted.unsqueeze(2)) & self._layout.copyable.unsqueeze(1)
-            gates = self._head.log_gate(flat, self._layout)
+        if self._source is not None:
+            source, flat, wanted = self._source, hidden.flatten(1, 2), targets.flatten(1, 2)
+            matches = whole_matches(source, None, queries, queries, read.flatten(0, 1)).view(*wanted.shape, -1)
+            attention = source.head.log_attention(flat, source.keys, source.layout, matches)
+            copied = source.layout.copy_ids.unsqueeze(1) == wanted.unsqueeze(2)
+            same = copied & source.layout.copyable.unsqueeze(1)
+            gates = source.head.log_gate(flat, source.layout)
             scored = mix_targets(scored.flatten(1, 2), attention, gates, same).view(targets.shape)
         return scored * known
 
-    def _mixture(self, hidden: Tensor, matches: Tensor | None) -> Tensor:
-        """(batch, n, vocab_size) for decoder states (batch, n, d) and matches (batch, n, L)."""
-        logits = self.model.vocabulary_logits(hidden, self._output_weight)
-        if self._head is None or matches is None:
-            return logits
-        attention = self._head.log_attention(hidden, self._keys, self._layout, matches)
-        gates = self._head.log_gate(hidden, self._layout)
-        return mix_vocabulary(logits.log_softmax(dim=-1), attention, gates, self._layout.copy_ids)
+    def _project(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """(…, V) logits for states (…, d), or (…, t) of some tokens."""
+        return self.model.vocabulary_logits(hidden, self._output_weight, tokens)
 
-    def _whole_matches(self, written: Tensor) -> Tensor:
-        """(batch, m · (T + 1), L) for the tokens written (batch, m, T), without the start token."""
-        rows = written.shape[1]
-        match = prefix_matches(self._layout, written[:, 0, :0], docids=self.task == "retrieval").expand(-1, rows, -1)
-        steps = [match]
-        for place in range(written.shape[2]):
-            match = next_match(self._layout, match, written[..., place])
-            steps.append(match)
-        return torch.stack(steps, dim=2).flatten(1, 2)
+    def _embed(self, tokens: Tensor) -> Tensor:
+        embeddings: Tensor = self.model.shared(tokens)
+        return embeddings.to(self._dtype)
+
+    def _queries_of(self, tokens: Tensor) -> Tensor:
+        """The query of each row of a rectangle (batch, m, T)."""
+        return torch.arange(self.batch_size, device=self._device).repeat_interleave(tokens.shape[1])
 
     def _checked(self, tokens: Tensor) -> Tensor:
         if tokens.dim() != 3 or tokens.shape[0] != self.batch_size or 0 in tokens.shape:

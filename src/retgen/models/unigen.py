@@ -184,18 +184,22 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
         """The copy head of a task, where the model has one."""
         return self.retrieval_copy if task == "retrieval" else self.answer_copy
 
-    def vocabulary_logits(self, hidden: Tensor, weight: Tensor | None = None) -> Tensor:
+    def vocabulary_logits(self, hidden: Tensor, weight: Tensor | None = None, tokens: Tensor | None = None) -> Tensor:
         """fp32 logits over the vocabulary, (…, V), for decoder states (…, d): the projection itself runs in fp32.
 
         Args:
             hidden: (…, d).
             weight: (V, d); the output head's weight in fp32, where the caller keeps it.
+            tokens: (t,) int64; only the logits of these are computed, (…, t).
         """
         hidden = hidden.float()
         if self.config.scale_decoder_outputs:
             hidden = hidden * self.config.d_model**-0.5
         bias = self.lm_head.bias if self.config.output_bias else None
-        return vocabulary_logits(hidden, self.lm_head.weight if weight is None else weight, bias)
+        weight = self.lm_head.weight if weight is None else weight
+        if tokens is not None:
+            weight, bias = weight[tokens], None if bias is None else bias[tokens]
+        return vocabulary_logits(hidden, weight, bias)
 
     def target_log_probabilities(self, task: Task, encoded: Encoded, labels: Tensor) -> Tensor:
         """Teacher-forced fp32 log-probability of every target token, (B, T); 0 where the label is -100."""
