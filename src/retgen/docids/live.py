@@ -37,9 +37,9 @@ class LiveDocids:
     Made by `LiveDocids.create` or `LiveDocids.open`. What changes is `docids`, a pair of table and tree: take it once
     for a search, as its corpus numbers belong together. The pair taken does not change.
 
-    A merge is due (`merge_is_due`) when either putting added documents into small trees, which is done anew after every
-    change that is searched, has cost what building the whole tree would, counted in documents: not merging then never
-    costs more than twice what it must; or a quarter as many documents were added and removed as were built, which
+    A merge is due (`merge_is_due`) when either putting added documents into small trees, which is done anew whenever a
+    search follows a change, has sorted as many documents as building the whole tree would, so that what not merging
+    costs and what merging costs stay alike; or a quarter as many documents were added and removed as were built, which
     search and memory pay for. Both have 10,000 documents on top.
 
     Example:
