@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,14 +13,16 @@ import torch
 from retgen import store
 from retgen.connect.writer import Writer
 from retgen.devices import length_sorted_batches, pick_device
+from retgen.docids.allowed import AllowedTree
 from retgen.docids.prefix_tree import PrefixTree
 from retgen.docids.scoring import score_docids
 from retgen.docids.search import search as search_docids
 from retgen.docids.table import DocidTable
 from retgen.errors import ArtefactError, MismatchError, UsageError
-from retgen.generative.answering import STRATEGIES, decode_answers
+from retgen.generative.answering import decode_answers
 from retgen.generative.history import KIND, read_history, write_history
 from retgen.generative.inputs import TokenisedInput, pad_inputs, tokenise_inputs
+from retgen.generative.settings import UniGenSettings
 from retgen.models.quiet import no_progress_bars
 from retgen.models.saving import load_saved
 from retgen.models.session import UniGenSession
@@ -31,49 +33,9 @@ from retgen.types import Answer, DocumentSource, Query, Run
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+__all__ = ["UniGen", "UniGenSettings"]
+
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class UniGenSettings:
-    """How a trained model is used.
-
-    Args:
-        num_beams: width of the docid search; the paper uses at most 10.
-        max_input_tokens: longer inputs are cut at the end.
-        answer_strategy: ``free`` (greedy, the paper), ``constrained`` (greedy over spans of the input) or ``span``
-            (the auxiliary extractive head).
-        max_answer_tokens: the longest answer.
-        context_words: length n of the context that the writer is asked for.
-        token_budget: most input tokens encoded at once.
-        context: who wrote the contexts the model was trained on, e.g. ``offline:bm25-context``; empty for none.
-        context_passages: passages that such a context quotes from.
-        context_listed: passages that it names by their docid, those it quotes included.
-    """
-
-    num_beams: int = 10
-    max_input_tokens: int = 384
-    answer_strategy: str = "free"
-    max_answer_tokens: int = 24
-    context_words: int = 60
-    token_budget: int = 8192
-    context: str = ""
-    context_passages: int = 2
-    context_listed: int = 10
-
-    def __post_init__(self) -> None:
-        if self.answer_strategy not in STRATEGIES:
-            raise UsageError(
-                f"unknown answer_strategy {self.answer_strategy!r}", mend=f"Choose one of {', '.join(STRATEGIES)}"
-            )
-        for name in ("num_beams", "max_input_tokens", "max_answer_tokens", "context_words", "token_budget"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 1 <= self.context_passages <= self.context_listed:
-            raise UsageError(
-                f"a context quotes {self.context_passages} passages and lists {self.context_listed}",
-                mend="Choose 1 <= context_passages <= context_listed",
-            )
 
 
 class UniGen(Component):
@@ -125,13 +87,28 @@ class UniGen(Component):
         self.tokenizer = tokenizer
         self.table = table
         self.tree = PrefixTree.from_table(table)
+        self._whole: AllowedTree | None = None
         self.writer = writer
         self.settings = settings or UniGenSettings()
         self.history: list[dict[str, float]] = []
 
-    def search(self, queries: Sequence[Query], k: int = 10) -> Run:
-        """The documents whose docids the retrieval decoder finds most likely, at most ``k`` and ``num_beams``."""
-        return self._run(queries, k, retrieve=True, answer=False)[0]
+    def search(self, queries: Sequence[Query], k: int = 10, *, allowed_documents: Iterable[str] | None = None) -> Run:
+        """The documents whose docids the retrieval decoder finds most likely.
+
+        Args:
+            queries: to search for.
+            k: the most documents per query; a beam search finds no more docids than it has beams.
+            allowed_documents: ids of the only documents that may be found (a tenant's, those of a year); the tree is
+                searched as if it held no others.
+
+        Returns:
+            With ``docid_strategy="exact"`` hits have the component ``certified``: 1 where they are proven to be the
+            best, 0 where the budget ended first or a tie was left.
+
+        Raises:
+            UnknownDocumentError: an allowed document has no docid.
+        """
+        return self._run(queries, k, retrieve=True, answer=False, allowed_documents=allowed_documents)[0]
 
     def answer(self, queries: Sequence[Query], run: Run | None, documents: DocumentSource | None) -> list[Answer]:
         """One answer for every query; a run's documents are named beside it, not read."""
@@ -141,10 +118,17 @@ class UniGen(Component):
         return [replace(item, passages=tuple(run.doc_ids(item.query_id))) for item in answers]
 
     def search_and_answer(
-        self, queries: Sequence[Query], k: int = 10, *, progress: Progress | None = None
+        self,
+        queries: Sequence[Query],
+        k: int = 10,
+        *,
+        allowed_documents: Iterable[str] | None = None,
+        progress: Progress | None = None,
     ) -> tuple[Run, list[Answer]]:
-        """Both, encoding every input once."""
-        run, answers = self._run(queries, k, retrieve=True, answer=True, progress=progress)
+        """Both, encoding every input once. What may be found has no bearing on what is answered."""
+        run, answers = self._run(
+            queries, k, retrieve=True, answer=True, allowed_documents=allowed_documents, progress=progress
+        )
         return run, [replace(item, passages=tuple(run.doc_ids(item.query_id))) for item in answers]
 
     @torch.inference_mode()
@@ -224,21 +208,29 @@ class UniGen(Component):
         *,
         retrieve: bool,
         answer: bool,
+        allowed_documents: Iterable[str] | None = None,
         progress: Progress | None = None,
     ) -> tuple[Run, list[Answer]]:
         queries = self.with_connectors(queries)
+        view = self._allowed(allowed_documents)
         hits: list[tuple[list[str], list[float]]] = [([], []) for _ in queries]
+        certified = [0.0 for _ in queries]
         answers: list[Answer] = [Answer(query.id, "") for query in queries]
         for numbers, inputs, encoded in self._encode(queries, progress):
             if retrieve:
                 found = search_docids(
                     UniGenSession(self.model, encoded, "retrieval"),
-                    self.tree,
+                    view,
                     start_token_id=cast(int, self.model.config.decoder_start_token_id),
                     num_beams=self.settings.num_beams,
                     k=k,
+                    rule=self.settings.docid_rule,
+                    strategy=self.settings.docid_strategy,
+                    max_expansions=self.settings.max_expansions,
                 )
                 for row, number in enumerate(numbers):
+                    if found.certificates is not None:
+                        certified[number] = float(found.certificates[row].certified)
                     hits[number] = (self.table.doc_ids(found.documents[row]), found.scores[row].tolist())
             if answer:
                 decoded = decode_answers(
@@ -255,10 +247,23 @@ class UniGen(Component):
             [query.id for query in queries],
             [ids for ids, _ in hits],
             [scores for _, scores in hits],
+            components=(
+                {"certified": [[value] * len(ids) for value, (ids, _) in zip(certified, hits, strict=True)]}
+                if retrieve and self.settings.docid_strategy == "exact"
+                else None
+            ),
             fingerprint=self.table.corpus_fingerprint,
             presorted=True,
         )
         return run, answers
+
+    def _allowed(self, documents: Iterable[str] | None) -> AllowedTree:
+        """The tree as it may be searched; the one without a filter is kept, with what it knows of the tree's hubs."""
+        if documents is not None:
+            return AllowedTree(self.tree, [self.table.number(doc_id) for doc_id in documents])
+        if self._whole is None or self._whole.tree is not self.tree:
+            self._whole = AllowedTree(self.tree)
+        return self._whole
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write model, tokenizer, docids, settings and the training's history as one folder."""
