@@ -13,11 +13,13 @@ import typer
 
 from retgen import __version__
 from retgen.cli.ask import ask
+from retgen.cli.connect import connect
 from retgen.cli.curves import curves
 from retgen.cli.demo import demo
 from retgen.cli.evaluate import evaluate
 from retgen.cli.fuse import fuse
 from retgen.cli.index import index
+from retgen.cli.ledger import app as ledger
 from retgen.cli.pseudo_queries import pseudo_queries
 from retgen.cli.report import report
 from retgen.cli.rerank import rerank
@@ -46,6 +48,8 @@ app.command("tune")(tune)
 app.command("fuse")(fuse)
 app.command("eval")(evaluate)
 app.add_typer(train, name="train")
+app.command("connect")(connect)
+app.add_typer(ledger, name="ledger")
 app.command("pseudo-queries")(pseudo_queries)
 app.command("run")(run)
 app.command("report")(report)

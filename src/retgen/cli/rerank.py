@@ -77,6 +77,14 @@ def rerank(
         Path | None,
         typer.Option(help="Keep the generator's passage states here: the next run is faster.", metavar="DIR"),
     ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help="In a generator's place: a server that echoes log-probabilities, as vLLM.", metavar="URL"),
+    ] = None,
+    endpoint_model: Annotated[str | None, typer.Option(help="The model's name there.", metavar="NAME")] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="With --endpoint: keeps answers, to go on later.", envvar="RETGEN_LEDGER")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     out: Annotated[
         Path | None,
@@ -119,7 +127,7 @@ def rerank(
     Then: retgen tune jpr.trec --qrels dev.tsv for the best weight, and retgen eval jpr.trec --qrels test.tsv.
     """
     share = None if generator_weight is None else weight_of(generator_weight)
-    check_models(with_, cross_encoder, generator, share, state_cache)
+    check_models(with_, cross_encoder, generator, share, state_cache, (endpoint, endpoint_model))
     if out is None and explain is None:
         raise UsageError("there is nowhere to write the new run", mend="Give --out FILE, or --explain QUERY_ID")
     if picture is not None and explain is None:
@@ -151,6 +159,8 @@ def rerank(
             preset=preset,
             state_cache=state_cache,
             device=device,
+            endpoint=(endpoint, endpoint_model),
+            ledger=ledger,
         )
         start = time.perf_counter()
         made = reranker.rerank(asked, found, documents, progress=step("Score query–passage pairs"))

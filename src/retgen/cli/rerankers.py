@@ -26,6 +26,7 @@ def check_models(
     generator: str | None,
     generator_weight: float | None,
     state_cache: Path | None,
+    endpoint: tuple[str | None, str | None] = (None, None),
 ) -> None:
     """Refuse options that do not fit ``--with``, before anything is read.
 
@@ -34,7 +35,8 @@ def check_models(
     """
     if with_ not in KINDS:
         raise UsageError(f"unknown re-ranker {with_!r}", where="--with", mend=f"Choose one of {', '.join(KINDS)}")
-    given = {"--cross-encoder": cross_encoder, "--generator": generator}
+    served = _check_endpoint(generator, state_cache, *endpoint)
+    given = {"--cross-encoder": cross_encoder, "--generator": generator or served}
     for option, model in given.items():
         if model is None and option in _NEEDS[with_]:
             raise UsageError(
@@ -52,6 +54,25 @@ def check_models(
         raise UsageError("a cross-encoder has no passage states to keep", mend="Leave --state-cache out")
 
 
+def _check_endpoint(
+    generator: str | None, state_cache: Path | None, endpoint: str | None, model: str | None
+) -> str | None:
+    """The model an endpoint serves in a generator's place; None without an endpoint."""
+    for option, value, other, given in (
+        ("--endpoint", endpoint, "--endpoint-model", model),
+        ("--endpoint-model", model, "--endpoint", endpoint),
+    ):
+        if value is not None and given is None:
+            raise UsageError(f"{option} needs {other}", mend=f"Give {other} too")
+    if endpoint is not None and (generator is not None or state_cache is not None):
+        raise UsageError(
+            "an endpoint stands in the place of --generator, and keeps no states here",
+            where="--endpoint",
+            mend="Leave --generator and --state-cache out",
+        )
+    return model
+
+
 def open_reranker(
     with_: str,
     *,
@@ -61,6 +82,8 @@ def open_reranker(
     preset: str | None,
     state_cache: Path | None,
     device: str,
+    endpoint: tuple[str | None, str | None] = (None, None),
+    ledger: Path | None = None,
 ) -> CandidateReranker | JointReranker:
     """The re-ranker of that kind, its models opened. `check_models` has seen to it that they were given."""
     from retgen.models.quiet import no_progress_bars
@@ -68,7 +91,18 @@ def open_reranker(
     from retgen.rerank.joint import JointReranker
     from retgen.rerank.query_likelihood import QueryLikelihood
 
+    url, served = endpoint
     with no_progress_bars():
+        if with_ != "cross-encoder" and url is not None and served is not None:
+            from retgen.llm import Endpoint, EndpointClient, Ledger
+            from retgen.rerank.endpoint_likelihood import EndpointLikelihood
+
+            client = EndpointClient(Endpoint(url), None if ledger is None else Ledger(ledger))
+            likelihood = EndpointLikelihood(client, served, preset or "upr-causal")
+            if with_ == "query-likelihood":
+                return likelihood
+            first = CrossEncoder.from_pretrained(str(cross_encoder), device=device)
+            return JointReranker(first, likelihood, generator_weight)
         if with_ == "cross-encoder":
             return CrossEncoder.from_pretrained(str(cross_encoder), preset=preset or "jpr", device=device)
         if with_ == "query-likelihood":

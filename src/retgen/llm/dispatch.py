@@ -279,7 +279,7 @@ class Dispatch:
 
     def _lost(self, job: _Job, fault: AttemptFailedError) -> None:
         job.failed += 1
-        if not self._answers and job.failed >= self.policy.unreachable_attempts:
+        if not self._answers and job.failed >= min(self.policy.unreachable_attempts, self.policy.attempts):
             self._halt(
                 EndpointError(
                     f"the endpoint cannot be reached: {fault.message}",

@@ -235,10 +235,14 @@ def _said(error: Any, key: str) -> str:
 
 
 def _root(error: BaseException) -> str:
-    """The innermost of the errors that led to this one, which names the fault."""
-    while error.__cause__ is not None or error.__context__ is not None:
-        error = error.__cause__ or error.__context__ or error
-    return str(error).strip() or type(error).__name__
+    """What the system said of a connection, the innermost of its errors; else what the client said."""
+    found: BaseException = error.__cause__ or error
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError):
+            found = inner
+        inner = inner.__cause__ or (None if inner.__suppress_context__ else inner.__context__)
+    return str(found).strip() or type(found).__name__
 
 
 def _without(key: str, text: str) -> str:
