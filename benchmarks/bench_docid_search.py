@@ -1,8 +1,13 @@
-"""Constrained beam search over docids: `retgen.docids.search` against transformers' `generate` with a dict trie.
+"""Constrained search over docids: `retgen.docids.search` against transformers' `generate` with a trie of dicts.
 
-Both run in this process, on the same random T5 weights, inputs, docids and beams, in turns. Both are timed whole, from
-the encoder's inputs to the hits. What they find is compared hit for hit; if it differs, the benchmark fails. Times are
-medians over repeats; a ratio above 1 says that retgen is quicker.
+All run in this process, on the same random T5 weights, inputs, docids and beams, in turns, and are timed whole, from
+the encoder's inputs to the hits. `beam` must find what `generate` does, hit for hit; `lookahead` must be rank by rank
+at least as good; otherwise the benchmark fails. Times are medians over repeats; a ratio above 1 says that retgen is
+quicker. One more run, apart from the timed ones, splits retgen's time into the model (decoder, output projection, its
+softmax's normaliser), the constraint (the tree) and the rest.
+
+Docids are leads of passages, and as many more as wanted, grown from their n-grams: of the almanac that retgen brings,
+or of the collections below `--data`.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -25,12 +31,14 @@ import transformers
 from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 import retgen
+from benchmarks.docid_texts import EOS, PAD, GrownDocids, passages
+from benchmarks.search_clock import Clock, ClockedSession, ClockedTree
+from retgen.docids.allowed import AllowedTree
 from retgen.docids.prefix_tree import PrefixTree
 from retgen.docids.search import search
 from retgen.evaluate import Column, Row, Table
-from retgen.models.seq2seq_session import Seq2SeqSession
+from retgen.models.t5_session import T5Session
 
-PAD, EOS = 0, 1
 TOLERANCE = 1e-4
 """Most that two log-probabilities of one docid may differ by, per unit of their size where that is above 1."""
 
@@ -38,8 +46,16 @@ SHAPES = {
     "tiny": {"vocab_size": 1000, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4},
     "mini": {"vocab_size": 8192, "d_model": 128, "d_kv": 32, "d_ff": 512, "num_layers": 2, "num_heads": 4},
     "small": {"vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8},
+    "base": {"vocab_size": 32128, "d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12},
 }
-"""``small`` has the shape of t5-small."""
+"""``small`` and ``base`` have the shapes of t5-small and t5-base."""
+WAYS = {
+    "beam": {"strategy": "beam", "rule": "model"},
+    "lookahead": {"strategy": "lookahead", "rule": "model"},
+    "beam, trie": {"strategy": "beam", "rule": "trie"},
+    "lookahead, trie": {"strategy": "lookahead", "rule": "trie"},
+    "exact": {"strategy": "exact", "rule": "model"},
+}
 
 Inputs = tuple[torch.Tensor, torch.Tensor]
 Docid = tuple[int, ...]
@@ -59,32 +75,52 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Medians over repeats; milliseconds are per query, ``ratio`` is ``peer_ms / ours_ms``."""
+class Way:
+    """One of retgen's searches: medians over repeats, per query; ``ratio`` is generate's time through its own.
 
-    setting: Setting
-    ours_ms: float
-    peer_ms: float
+    ``model``, ``constraint`` and ``rest`` are shares of the time of a search without the encoder, summing up to 1;
+    ``passes`` are the decoder's for a block of queries.
+    """
+
+    name: str
+    ms: float
     ratio: float
-    ours_build_seconds: float
+    model: float
+    constraint: float
+    rest: float
+    passes: float
+    certified: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    setting: Setting
+    peer_ms: float
+    peer_steps: int
+    tree_seconds: float
+    tree_bytes_per_document: float
     peer_build_seconds: float
     hits_compared: int
+    ways: list[Way]
 
 
 class DictTrie:
-    """The usual way: prefix → tokens that may follow, made beforehand, so that one step costs one look-up a beam."""
+    """The usual way: dicts of dicts, walked from the root for every beam at every step."""
 
     def __init__(self, docids: Sequence[Docid]) -> None:
-        following: dict[Docid, set[int]] = {}
+        self.root: dict[int, dict] = {}  # type: ignore[type-arg]
         for docid in docids:
-            for place, token in enumerate(docid):
-                following.setdefault(docid[:place], set()).add(token)
-        self.following = {prefix: list(tokens) for prefix, tokens in following.items()}
+            node = self.root
+            for token in docid:
+                node = node.setdefault(token, {})
         self.longest = max(map(len, docids))
 
     def allowed(self, _: int, written: torch.Tensor) -> list[int]:
+        node = self.root
+        for token in written[1:].tolist():
+            node = node.get(token, {})
         # Behind a docid's end generate still asks; what it is told there reaches no result.
-        return self.following.get(tuple(written[1:].tolist()), [EOS])
+        return list(node) or [EOS]
 
 
 def random_t5(shape: str, seed: int) -> PreTrainedModel:
@@ -107,18 +143,6 @@ def random_t5(shape: str, seed: int) -> PreTrainedModel:
     return model
 
 
-def random_docids(count: int, vocab: int, rng: np.random.Generator) -> list[Docid]:
-    """Distinct docids of 6 to 12 tokens and EOS; few tokens are frequent, as in words, so that prefixes are shared."""
-    weights = 1.0 / np.arange(1, vocab - 1)
-    weights /= weights.sum()
-    found: dict[Docid, None] = {}
-    while len(found) < count:
-        lengths = rng.integers(6, 13, size=count - len(found))
-        drawn = rng.choice(vocab - 2, size=(len(lengths), 12), p=weights) + 2
-        found.update(((*row[:length], EOS), None) for row, length in zip(drawn.tolist(), lengths, strict=True))
-    return list(found)
-
-
 def random_blocks(queries: int, batch: int, longest: int, vocab: int, rng: np.random.Generator) -> list[Inputs]:
     """Padded inputs of unequal length, in blocks."""
     blocks = []
@@ -131,13 +155,31 @@ def random_blocks(queries: int, batch: int, longest: int, vocab: int, rng: np.ra
     return blocks
 
 
-def ours(model: PreTrainedModel, inputs: Inputs, tree: PrefixTree, beams: int) -> list[Hits]:
-    session = Seq2SeqSession.encode(model, *inputs)
-    hits = search(session, tree, start_token_id=PAD, num_beams=beams, k=beams)
+def ours(model: PreTrainedModel, inputs: Inputs, view: AllowedTree, beams: int, way: str) -> tuple[list[Hits], float]:
+    """Hits of each query, and the share of queries that are certified."""
+    session = T5Session.encode(model, *inputs)
+    hits = search(session, view, start_token_id=PAD, num_beams=beams, k=beams, **WAYS[way])  # type: ignore[arg-type]
+    certified = [certificate.certified for certificate in hits.certificates or ()]
     return [
-        [(tuple(tree.token_ids(int(leaf))), float(score)) for leaf, score in zip(leaves, scores, strict=True)]
+        [(tuple(view.tree.token_ids(int(leaf))), float(score)) for leaf, score in zip(leaves, scores, strict=True)]
         for leaves, scores in zip(hits.leaves, hits.scores, strict=True)
-    ]
+    ], sum(certified) / max(1, len(certified))
+
+
+def split(model: PreTrainedModel, blocks: Sequence[Inputs], tree: PrefixTree, beams: int, way: str) -> Clock:
+    """One run by the clock, after one that warms up the tree's view; ``whole`` is its time without the encoder."""
+    clock = Clock()
+    view = ClockedTree(tree, clock)
+    for warm in (True, False):
+        sessions = [ClockedSession(T5Session.encode(model, *inputs), clock) for inputs in blocks]
+        if not warm:
+            clock.seconds, clock.passes = dict.fromkeys(clock.seconds, 0.0), 0
+        with clock.normalisers():
+            start = time.perf_counter()
+            for session in sessions:
+                search(session, view, start_token_id=PAD, num_beams=beams, k=beams, **WAYS[way])  # type: ignore[arg-type]
+            clock.seconds["whole"] = time.perf_counter() - start
+    return clock
 
 
 def peer(model: PreTrainedModel, inputs: Inputs, trie: DictTrie, beams: int) -> list[Hits]:
@@ -164,6 +206,10 @@ def peer(model: PreTrainedModel, inputs: Inputs, trie: DictTrie, beams: int) -> 
     return found
 
 
+def close(score: float, wanted: float) -> bool:
+    return abs(score - wanted) <= TOLERANCE * max(1.0, abs(wanted))
+
+
 def check_same(setting: Setting, found: Sequence[Hits], expected: Sequence[Hits]) -> int:
     """Number of hits compared.
 
@@ -172,43 +218,81 @@ def check_same(setting: Setting, found: Sequence[Hits], expected: Sequence[Hits]
     """
     for query, (mine, other) in enumerate(zip(found, expected, strict=True)):
         same = [docid for docid, _ in mine] == [docid for docid, _ in other] and all(
-            abs(score - wanted) <= TOLERANCE * max(1.0, abs(wanted))
-            for (_, score), (_, wanted) in zip(mine, other, strict=True)
+            close(score, wanted) for (_, score), (_, wanted) in zip(mine, other, strict=True)
         )
         if not same:
             raise SystemExit(f"{setting}: query {query} has other hits\n  ours {mine}\n  peer {other}")
     return sum(map(len, expected))
 
 
-def measure(setting: Setting, *, queries: int, input_tokens: int, repeats: int, seed: int) -> Measured:
-    rng = np.random.default_rng(seed)
-    model = random_t5(setting.model, seed)
-    vocab = model.config.vocab_size
-    docids = random_docids(setting.documents, vocab, rng)
-    blocks = random_blocks(queries, setting.batch, input_tokens, vocab, rng)
+def check_at_least(setting: Setting, found: Sequence[Hits], expected: Sequence[Hits]) -> None:
+    """Rank by rank no lower a score.
+
+    Raises:
+        SystemExit: a hit is missing, or has a lower score.
+    """
+    for query, (mine, other) in enumerate(zip(found, expected, strict=True)):
+        pairs = zip(mine, other, strict=False)
+        if len(mine) < len(other) or not all(a >= b or close(a, b) for (_, a), (_, b) in pairs):
+            raise SystemExit(f"{setting}: query {query} has worse hits\n  ours {mine}\n  peer {other}")
+
+
+def measure(setting: Setting, options: argparse.Namespace, grown: GrownDocids) -> Measured:
+    rng = np.random.default_rng(options.seed)
+    model = random_t5(setting.model, options.seed)
+    docids = grown.docids(setting.documents, *options.length)
+    blocks = random_blocks(options.queries, setting.batch, options.input_tokens, model.config.vocab_size, rng)
     tree, tree_seconds = timed(lambda: PrefixTree.build(docids, eos_token_id=EOS))
     trie, trie_seconds = timed(lambda: DictTrie(docids))
+    view = AllowedTree(tree)
 
-    def search_all() -> list[Hits]:
-        return [hits for block in blocks for hits in ours(model, block, tree, setting.beams)]
+    def search_all(way: str) -> list[tuple[list[Hits], float]]:
+        return [ours(model, block, view, setting.beams, way) for block in blocks]
 
     def generate_all() -> list[Hits]:
         return [hits for block in blocks for hits in peer(model, block, trie, setting.beams)]
 
-    compared = check_same(setting, search_all(), generate_all())  # and both are warm after it
-    mine, theirs = [], []
-    for _ in range(repeats):
-        mine.append(timed(search_all)[1])
-        theirs.append(timed(generate_all)[1])
-    ours_seconds, peer_seconds = statistics.median(mine), statistics.median(theirs)
+    expected, compared, certified = generate_all(), 0, {}
+    for way in options.ways:  # all are warm after it
+        found = search_all(way)
+        hits = [row for block, _ in found for row in block]
+        if way == "beam":
+            compared = check_same(setting, hits, expected)
+        elif way in ("lookahead", "exact"):
+            check_at_least(setting, hits, expected)
+        if way == "exact":
+            certified[way] = statistics.fmean(share for _, share in found)
+    taken: dict[str, list[float]] = {way: [] for way in (*options.ways, "peer")}
+    for _ in range(options.repeats):
+        for way in options.ways:
+            taken[way].append(timed(lambda way=way: search_all(way))[1])  # type: ignore[misc]
+        taken["peer"].append(timed(generate_all)[1])
+    seconds = {way: statistics.median(times) for way, times in taken.items()}
+    ways = []
+    for way in options.ways:
+        clock = split(model, blocks, tree, setting.beams, way)
+        whole = clock.seconds["whole"]
+        shares = {part: clock.seconds[part] / whole for part in ("model", "constraint")}
+        ways.append(
+            Way(
+                way,
+                ms=1000 * seconds[way] / options.queries,
+                ratio=seconds["peer"] / seconds[way],
+                **shares,
+                rest=1 - sum(shares.values()),
+                passes=clock.passes / len(blocks),
+                certified=certified.get(way),
+            )
+        )
     return Measured(
         setting,
-        ours_ms=1000 * ours_seconds / queries,
-        peer_ms=1000 * peer_seconds / queries,
-        ratio=peer_seconds / ours_seconds,
-        ours_build_seconds=tree_seconds,
+        peer_ms=1000 * seconds["peer"] / options.queries,
+        peer_steps=trie.longest,
+        tree_seconds=tree_seconds,
+        tree_bytes_per_document=tree.bytes_per_document,
         peer_build_seconds=trie_seconds,
         hits_compared=compared,
+        ways=ways,
     )
 
 
@@ -232,17 +316,47 @@ def machine() -> dict[str, object]:
 
 def table(results: Sequence[Measured]) -> Table:
     columns = [
-        Column("ours_ms", "retgen (ms/query)", decimals=1, best=None),
-        Column("peer_ms", "generate (ms/query)", decimals=1, best=None),
-        Column("ratio", "generate / retgen", decimals=2, best=None),
-        Column("ours_build_seconds", "tree built (s)", decimals=2, best=None),
-        Column("peer_build_seconds", "dict built (s)", decimals=2, best=None),
+        Column("ms", "ms/query", decimals=1, best=None),
+        Column("ratio", "generate / it", decimals=2, best=None),
+        Column("passes", "Decoder passes", decimals=1, best=None),
+        Column("model", "Model %", decimals=1, best=None),
+        Column("constraint", "Constraint %", decimals=1, best=None),
+        Column("rest", "Rest %", decimals=1, best=None),
+        Column("certified", "Certified %", decimals=0, best=None),
     ]
     compared = sum(result.hits_compared for result in results)
-    made = Table(columns, corner="Setting", caption=f"Docid search: the same {compared} hits from both")
+    made = Table(columns, corner="Search", caption=f"Docid search: the same {compared} hits from beam and generate")
     for result in results:
-        made.add_row(Row(str(result.setting), {column.key: getattr(result, column.key) for column in columns}))
+        made.add_section(f"{result.setting} ({result.tree_bytes_per_document:.1f} bytes a document)")
+        made.add_row(Row("generate + dict trie", {"ms": result.peer_ms, "ratio": 1.0, "passes": result.peer_steps}))
+        for way in result.ways:
+            shares = {part: 100 * getattr(way, part) for part in ("model", "constraint", "rest")}
+            proven = None if way.certified is None else 100 * way.certified
+            made.add_row(
+                Row(way.name, {"ms": way.ms, "ratio": way.ratio, "passes": way.passes, **shares, "certified": proven})
+            )
     return made
+
+
+def picture(results: Sequence[Measured], path: Path) -> None:
+    """Milliseconds a query of every search, in a group for each setting."""
+    from matplotlib.figure import Figure
+
+    from retgen.evaluate.plots import save_figure
+
+    names = ["generate + dict trie", *(way.name for way in results[0].ways)]
+    figure = Figure(figsize=(2 + 2 * len(results), 4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(names)
+    for number, name in enumerate(names):
+        times = [result.peer_ms if number == 0 else result.ways[number - 1].ms for result in results]
+        places = [group + (number - (len(names) - 1) / 2) * width for group in range(len(results))]
+        axes.bar(places, times, width, label=name)
+    axes.set_xticks(range(len(results)), [str(result.setting).replace(", ", "\n", 1) for result in results])
+    axes.set_yscale("log")
+    axes.set_ylabel("ms a query")
+    axes.legend(fontsize="small")
+    save_figure(figure, path)
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
@@ -256,34 +370,34 @@ def at_least(lowest: int) -> Callable[[str], int]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", nargs="+", choices=list(SHAPES), default=["mini", "small"], help="shapes of T5")
-    parser.add_argument("--documents", nargs="+", type=at_least(1), default=[10_000])
+    parser.add_argument("--model", nargs="+", choices=list(SHAPES), default=["small"], help="shapes of T5")
+    parser.add_argument("--documents", nargs="+", type=at_least(1), default=[100_000])
     # One beam is greedy decoding, for which generate gives no scores.
     parser.add_argument("--beams", nargs="+", type=at_least(2), default=[10])
-    parser.add_argument("--batch", nargs="+", type=at_least(1), default=[8], help="queries searched together")
+    parser.add_argument("--batch", nargs="+", type=at_least(1), default=[1, 16], help="queries searched together")
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="of retgen's")
+    parser.add_argument("--length", nargs=2, type=at_least(2), default=[21, 25], help="tokens of a docid, from and to")
     parser.add_argument("--queries", type=at_least(1), default=16)
     parser.add_argument("--input-tokens", type=at_least(1), default=64, help="of the longest query")
     parser.add_argument("--repeats", type=at_least(1), default=3)
     parser.add_argument("--seed", type=at_least(0), default=0)
+    parser.add_argument("--data", type=Path, help="folder with BEIR collections [the almanac]")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output, no table")
+    parser.add_argument("--picture", type=Path, help="also draw the times here (.svg, .png, .pdf)")
     options = parser.parse_args(arguments)
 
     transformers.logging.set_verbosity_error()
+    texts = passages(options.data)
     results = []
     for chosen in itertools.product(options.model, options.documents, options.beams, options.batch):
         setting = Setting(*chosen)
         print(f"measuring {setting}", file=sys.stderr)
-        results.append(
-            measure(
-                setting,
-                queries=options.queries,
-                input_tokens=options.input_tokens,
-                repeats=options.repeats,
-                seed=options.seed,
-            )
-        )
+        vocab = SHAPES[setting.model]["vocab_size"]
+        results.append(measure(setting, options, GrownDocids(texts, vocab, np.random.default_rng(options.seed))))
+    if options.picture is not None:
+        picture(results, options.picture)
     if options.json:
-        shared = {name: getattr(options, name) for name in ("queries", "input_tokens", "repeats", "seed")}
+        shared = {name: getattr(options, name) for name in ("queries", "input_tokens", "length", "repeats", "seed")}
         rows = [asdict(result) for result in results]
         print(json.dumps({"benchmark": "docid_search", "machine": machine(), **shared, "results": rows}))
         return
