@@ -17,9 +17,9 @@ from tests.docids.synthetic import START, HashRows, all_scores, beams_the_long_w
 
 VOCAB = 24
 RULES = ("model", "trie")
-ROUNDS = range(6)
+ROUNDS = range(4)
 """Each round is some hundred trees; rounds are tests of their own, so that they can run side by side."""
-PER_ROUND = 100
+PER_ROUND = 60
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def test_an_exact_search_of_a_coarse_model_is_judged_in_fp32(rule: str) -> None:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("round_", range(2))
 def test_a_filter_is_the_tree_without_the_others(round_: int, rule: str, strategy: str) -> None:
-    for case in cases(30 + round_, 20):
+    for case in cases(30 + round_, 12):
         rng = np.random.default_rng(case.seed)
         kept = np.sort(rng.choice(len(case.docids), size=int(rng.integers(1, len(case.docids) + 1)), replace=False))
         docids = [case.docids[number] for number in kept]
@@ -217,11 +217,11 @@ def test_exact_with_a_filter_is_exhaustive_scoring_filtered_afterwards(round_: i
 @pytest.mark.parametrize("rule", RULES)
 def test_hubs_are_nodes_like_others(monkeypatch: pytest.MonkeyPatch, rule: str, strategy: str) -> None:
     for coarse in (False, True):
-        plain = [case.find(strategy, rule, model=case.model(coarse=coarse)) for case in cases(50, 20)]
+        plain = [case.find(strategy, rule, model=case.model(coarse=coarse)) for case in cases(50, 10)]
         with monkeypatch.context() as patch:
             patch.setattr("retgen.docids.allowed.HUB", 3)
             patch.setattr("retgen.docids.gather.HUB", 3)
-            for case, expected in zip(cases(50, 20), plain, strict=True):
+            for case, expected in zip(cases(50, 10), plain, strict=True):
                 hits = case.find(strategy, rule, model=case.model(coarse=coarse))
                 for query in range(case.batch):
                     assert hits.documents[query].tolist() == expected.documents[query].tolist(), case
