@@ -23,6 +23,7 @@ from transformers import (
 
 from retgen import store
 from retgen.errors import ArtefactError, FormatError, UsageError
+from retgen.models.late_join import LateJoinConfig
 from retgen.models.match_marks import add_match_marks
 from retgen.models.pretrained import load_tokenizer, load_weights, model_type
 from retgen.models.scratch import EOS, PAD, PRESETS, UNK, train_tokenizer
@@ -43,6 +44,7 @@ def load_cross_encoder(
     texts: Iterable[str] | None = None,
     dropout: float | None = None,
     encoder_layers: int | None = None,
+    join_layer: int | None = None,
     match_marks: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A cross-encoder's model, with its tokenizer.
@@ -56,6 +58,8 @@ def load_cross_encoder(
         texts: the corpus, on which ``scratch:`` trains a tokenizer.
         dropout: of every layer; the checkpoint's own by default, 0 from scratch.
         encoder_layers: of a ``warm:`` source, keep the lowest so many; all by default. Fewer train and score faster.
+        join_layer: of a ``warm:`` BERT, the layer up to which it reads query and passage apart, frozen: see
+            `retgen.models.late_join`. Each passage is then read once, and its queries cost the layers above.
         match_marks: of a ``warm:`` or ``scratch:`` source, tell the model which tokens query and passage share, see
             `retgen.models.match_marks`. With little training data it makes the difference.
 
@@ -72,13 +76,16 @@ def load_cross_encoder(
     if dropout is not None and not 0.0 <= dropout < 1.0:
         raise UsageError(f"dropout is a share, from 0 up to 1, not {dropout}")
     name = str(source)
-    if encoder_layers is not None and not name.startswith(WARM):
-        raise UsageError("only the layers of a warm: source can be chosen", where=name, mend="Leave encoder_layers out")
+    for option, value in (("encoder_layers", encoder_layers), ("join_layer", join_layer)):
+        if value is not None and not name.startswith(WARM):
+            raise UsageError("only the layers of a warm: source can be chosen", where=name, mend=f"Leave {option} out")
     if name.startswith(SCRATCH):
         model, tokenizer = _from_scratch(name.removeprefix(SCRATCH), texts, dropout or 0.0)
     elif name.startswith(WARM):
         path = name.removeprefix(WARM)
-        model, tokenizer = _from_encoder(packaged_encoder() if path == PACKAGED else path, dropout, encoder_layers)
+        model, tokenizer = _from_encoder(
+            packaged_encoder() if path == PACKAGED else path, dropout, encoder_layers, join_layer
+        )
     elif match_marks:
         raise UsageError("a trained cross-encoder cannot learn to read marks", where=name, mend="Leave match_marks out")
     else:
@@ -174,19 +181,35 @@ def _trained(path: str, dropout: float | None) -> tuple[PreTrainedModel, PreTrai
 
 
 def _from_encoder(
-    path: str | Path, dropout: float | None, layers: int | None
+    path: str | Path, dropout: float | None, layers: int | None, join_layer: int | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     require_encoder(path)
+    tokenizer = _with_padding(load_tokenizer(path), path)
     config = _config(path, dropout)
     config.num_labels = 1
+    if join_layer is not None:
+        config = _joined_late(config, join_layer, tokenizer, path)
     model = load_weights(_Fresh(config), path)
     if layers is not None:
         keep_lowest(model, layers, path)
     # Also where the checkpoint has a head, of whatever it was trained to tell.
     for part in model.children():
-        if part is not model.base_model:
+        if part is not model.base_model and not isinstance(part, nn.Embedding):
             _begin_anew(part, float(getattr(config, "initializer_range", 0.02)))
-    return model.train(False), _with_padding(load_tokenizer(path), path)
+    return model.train(False), tokenizer
+
+
+def _joined_late(
+    config: PreTrainedConfig, join_layer: int, tokenizer: PreTrainedTokenizerBase, path: str | Path
+) -> PreTrainedConfig:
+    if config.model_type != "bert":
+        raise UsageError(
+            f"only a BERT can be cut at a layer, not a model of type {config.model_type!r}",
+            where=path,
+            mend="Leave join_layer out",
+        )
+    values = {name: value for name, value in config.to_dict().items() if name not in ("model_type", "architectures")}
+    return LateJoinConfig(**values, join_layer=join_layer, first_token_id=int(tokenizer.cls_token_id or 0))
 
 
 class _Fresh:

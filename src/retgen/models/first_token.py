@@ -38,7 +38,7 @@ def first_token_only(model: PreTrainedModel) -> Iterator[None]:
         return
 
     def forward(hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
-        return _for_first_token(layer, hidden, attention_mask)
+        return for_first_token(layer, hidden, attention_mask)
 
     layer.forward = forward
     try:
@@ -60,7 +60,14 @@ def _last_layer(model: PreTrainedModel) -> Any:
     return trunk.encoder.layer[-1]
 
 
-def _for_first_token(layer: Any, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
+def for_first_token(layer: Any, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """What a BERT layer makes of the first token, (B, 1, d).
+
+    Args:
+        layer: of a family of `FAMILIES`.
+        hidden: (B, L, d).
+        attention_mask: (B, 1, 1, L) or (B, 1, L, L), bool or added; None where all tokens are real.
+    """
     attention = layer.attention.self
     heads, width = attention.num_attention_heads, attention.attention_head_size
     first = hidden[:, :1]

@@ -45,6 +45,10 @@ def add_match_marks(model: PreTrainedModel) -> None:
     """
     if reads_match_marks(model.config):
         return
+    if hasattr(model.config, FIELD):
+        # A model that has them from the start: `retgen.models.late_join`.
+        setattr(model.config, FIELD, True)
+        return
     embeddings: Any = getattr(model.base_model, "embeddings", None)
     usual = getattr(embeddings, "token_type_embeddings", None)
     if not isinstance(usual, nn.Embedding) or usual.num_embeddings != SIDES:

@@ -29,6 +29,7 @@ def cross_encoder_train(
     context: StageContext,
     source: str = "warm:minilm",
     encoder_layers: int = 0,
+    join_layer: int = 0,
     match_marks: bool = False,
     dropout: float = -1.0,
     objective: Literal["binary", "ranking"] = "binary",
@@ -51,6 +52,7 @@ def cross_encoder_train(
         context: of the stage.
         source: of the weights.
         encoder_layers: of a ``warm:`` source, keep the lowest so many; 0 keeps all.
+        join_layer: of a ``warm:`` BERT, the layer up to which it reads question and passage apart; 0 joins at once.
         match_marks: of a ``warm:`` or ``scratch:`` source, mark the tokens that question and passage share.
         dropout: of every layer; below 0 the source's own.
         objective: every pair relevant or not (the paper's), or the softmax over a question's candidates.
@@ -80,6 +82,7 @@ def cross_encoder_train(
         texts=[document.contents for document in corpus] if source.startswith(SCRATCH) else None,
         dropout=dropout if dropout >= 0 else None,
         encoder_layers=encoder_layers or None if source.startswith(WARM) else None,
+        join_layer=join_layer or None if source.startswith(WARM) else None,
         match_marks=match_marks,
     )
     reranker = CrossEncoder(model, tokenizer, max_length=max_length, dtype="fp32")
