@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 _DEV_QUESTIONS = 100
 _TRAINING = "cross-encoder training"
-_LOCAL_LAYERS = {"warm:minilm": 2}
-"""Of models that a laptop shall train: so many of their layers."""
+_LOCAL_JOIN = {"warm:minilm": 4}
+"""Of models that a laptop shall train: the layer up to which they read question and passage apart."""
 
 
 def cross_encoder(
@@ -72,6 +72,15 @@ def cross_encoder(
     epochs: Annotated[float, typer.Option(help="Passes over the questions.")] = 2.0,
     batch_size: Annotated[int, typer.Option(help="Pairs a step (the paper: 128).", min=1)] = 32,
     learning_rate: Annotated[float | None, typer.Option(help="[what suits the source]", show_default=False)] = None,
+    join_layer: Annotated[
+        int | None,
+        typer.Option(
+            help="Of a warm: BERT: up to this layer it reads question and passage apart, frozen, so that a passage is "
+            "read once; 0 joins them from the start. [4 of warm:minilm, else 0]",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
     match_marks: Annotated[
         bool | None,
         typer.Option(
@@ -157,7 +166,9 @@ def cross_encoder(
             )
             _introduce(chosen, documents, asked, found, resumes=place.exists())
             options = _with_dev(options, found, keep_best=keep_best)
-            model = _untrained(chosen, documents, max_length, seed, device, _usual_marks(chosen, match_marks))
+            joined = _LOCAL_JOIN.get(chosen, 0) if join_layer is None else join_layer
+            marked = _usual_marks(chosen, match_marks)
+            model = _untrained(chosen, documents, max_length, seed, device, joined, marked)
             record = _trained(model, found, documents, place, options, listen)
             if not leads():
                 wait_for_others()
@@ -187,7 +198,7 @@ def cross_encoder(
 
 
 def _untrained(
-    source: str, documents: Corpus, max_length: int, seed: int, device: str, match_marks: bool
+    source: str, documents: Corpus, max_length: int, seed: int, device: str, join_layer: int, match_marks: bool
 ) -> CrossEncoder:
     import torch
 
@@ -198,7 +209,7 @@ def _untrained(
     model, tokenizer = load_cross_encoder(
         source,
         texts=(document.contents for document in documents),
-        encoder_layers=_LOCAL_LAYERS.get(source),
+        join_layer=join_layer or None,
         match_marks=match_marks,
     )
     return CrossEncoder(model, tokenizer, max_length=max_length, device=own_device(device), dtype="fp32")
@@ -229,7 +240,7 @@ def _trained(
 def _usual_rate(source: str) -> float:
     from retgen.models.sources import SCRATCH, WARM
 
-    if source in _LOCAL_LAYERS or source.startswith(SCRATCH):
+    if source in _LOCAL_JOIN or source.startswith(SCRATCH):
         return 5e-4
     return 1e-4 if source.startswith(WARM) else 5e-5
 
@@ -237,7 +248,7 @@ def _usual_rate(source: str) -> float:
 def _usual_marks(source: str, wanted: bool | None) -> bool:
     from retgen.models.sources import SCRATCH
 
-    return source in _LOCAL_LAYERS or source.startswith(SCRATCH) if wanted is None else wanted
+    return source in _LOCAL_JOIN or source.startswith(SCRATCH) if wanted is None else wanted
 
 
 def _with_dev(options: CrossEncoderTraining, found: RerankingQuestions, *, keep_best: bool) -> CrossEncoderTraining:
