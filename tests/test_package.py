@@ -129,7 +129,7 @@ class TestLock:
 
     def test_every_dependency_is_pinned(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        extras = ("dev", "dense", "train", "documents", "offline", "plots", "integrations")
+        extras = ("dev", "dense", "train", "documents", "offline", "plots", "integrations", "llm")
         asked = [
             *project["dependencies"],
             *(line for extra in extras for line in project["optional-dependencies"][extra]),
