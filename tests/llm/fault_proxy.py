@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import sys
 import threading
@@ -121,6 +122,16 @@ def handler(options: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def end_with_parent() -> None:
+    """End when standard input does: whoever started this is gone, however it went."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class QuietServer(ThreadingHTTPServer):
     """Says nothing of clients that went away."""
 
@@ -147,6 +158,7 @@ def main() -> None:
     parser.add_argument("--remember", action="store_true", help="ask upstream once for each body: it is deterministic")
     server = QuietServer(("127.0.0.1", 0), handler(parser.parse_args()))
     print(server.server_address[1], flush=True)
+    end_with_parent()
     server.serve_forever()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import threading
 import time
@@ -129,6 +130,16 @@ def handler(model: Model, name: str, key: str | None) -> type[BaseHTTPRequestHan
     return Handler
 
 
+def end_with_parent() -> None:
+    """End when standard input does: whoever started this is gone, however it went."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class QuietServer(ThreadingHTTPServer):
     """Says nothing of clients that went away."""
 
@@ -148,6 +159,7 @@ def main() -> None:
     options = parser.parse_args()
     server = QuietServer(("127.0.0.1", 0), handler(Model(options.folder), options.name, options.key))
     print(server.server_address[1], flush=True)
+    end_with_parent()
     server.serve_forever()
 
 

@@ -73,7 +73,8 @@ def faults(log: Path) -> Counter[str]:
 
 @contextlib.contextmanager
 def _process(program: Path, *arguments: str) -> Iterator[int]:
-    process = subprocess.Popen([sys.executable, str(program), *arguments], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, str(program), *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
