@@ -16,6 +16,7 @@ import random
 import sys
 import threading
 import time
+from collections.abc import Callable
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -55,6 +56,7 @@ def handler(options: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -85,20 +87,25 @@ def handler(options: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
                 data = json.dumps(answer).encode()
             if fault == "late":
                 time.sleep(options.late)
-            spoiled = fault in ("drop", "torn", "empty", "late")
-            try:
-                self._send(status, data, cut=fault == "drop", slowly=fault == "slow")
-            except OSError:
-                spoiled = True
-            log(body, status, fault, status == 200 and not spoiled)
+            whole = status == 200 and fault not in ("drop", "torn", "empty", "late")
+            # Written down before the last byte leaves, so that whoever has the answer finds it in the log.
+            self._send(
+                status,
+                data,
+                cut=fault == "drop",
+                slowly=fault == "slow",
+                before_last=lambda: log(body, status, fault, whole),
+            )
 
         def _send(
             self,
             status: int,
             data: bytes,
             headers: dict[str, str] | None = None,
+            *,
             cut: bool = False,
             slowly: bool = False,
+            before_last: Callable[[], None] = lambda: None,
         ) -> None:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -107,14 +114,18 @@ def handler(options: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.end_headers()
             if cut:
+                before_last()
                 self.wfile.write(data[: len(data) // 2])
                 self.close_connection = True
                 return
-            parts = [data[i : i + 1 + len(data) // 10] for i in range(0, len(data), 1 + len(data) // 10)]
-            for part in parts if slowly else [data]:
+            rest, last = data[:-1], data[-1:]
+            parts = [rest[i : i + 1 + len(rest) // 10] for i in range(0, len(rest), 1 + len(rest) // 10)]
+            for part in parts if slowly else [rest]:
                 self.wfile.write(part)
                 if slowly:
                     time.sleep(options.slow / len(parts))
+            before_last()
+            self.wfile.write(last)
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -96,6 +96,7 @@ class Model:
 def handler(model: Model, name: str, key: str | None) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             self._send(200, {"object": "list", "data": [{"id": name, "object": "model"}]})

@@ -16,6 +16,7 @@ from retgen.errors import UsageError
 from retgen.models.cross_encoder_sources import load_cross_encoder
 from retgen.models.late_join import LateJoinConfig, LateJoinForSequenceClassification
 from retgen.models.state_memory import StateMemory
+from retgen.recipes.reranking import keep_states
 from retgen.rerank.cross_encoder import CrossEncoder
 from retgen.train.cross_encoder import DevCandidates, train_cross_encoder
 from tests.rerank.classifiers import pair_tokenizer, save_classifier
@@ -71,6 +72,38 @@ def test_states_are_made_once_and_change_nothing(encoder: Path) -> None:
     model.memory.clear()
     np.testing.assert_allclose(reranker.predict(PAIRS), scores, atol=1e-6)
     assert len(model.memory) == 0
+
+
+def test_processes_share_states_through_a_store(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retgen.models.state_memory.STORED_AT_ONCE", 1)
+    first, second, plain = made(encoder), made(encoder), made(encoder)
+    for reranker in (first, second):
+        keep_states(reranker.model, tmp_path)
+    scores = first.predict(PAIRS)
+    model: Any = second.model
+    model._read = lambda texts: pytest.fail(f"{len(texts)} texts were read again")
+    np.testing.assert_array_equal(second.predict(PAIRS), scores)
+    np.testing.assert_array_equal(plain.predict(PAIRS), scores)
+    # Other weights below, or another number type, are another encoder; the layers above are not asked.
+    model.classifier.weight.data += 1
+    fingerprint = model.lower_fingerprint()
+    assert [folder.name for folder in tmp_path.iterdir()] == [fingerprint[:16]]
+    model.bert.encoder.layer[0].output.dense.weight.data += 1
+    changed = model.lower_fingerprint()
+    assert changed != fingerprint != made(encoder).model.to(torch.bfloat16).lower_fingerprint()
+    # Weights that are to be trained are no longer those whose states are kept.
+    model.freeze_below(False)
+    assert model.memory.store is None
+
+
+def test_what_a_training_casts_is_kept_as_a_measurement_makes_it(encoder: Path) -> None:
+    reranker = made(encoder)
+    model: Any = reranker.model
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        model(**reranker.inputs(PAIRS))
+    kept = len(model.memory)
+    assert kept == 6
+    np.testing.assert_array_equal(reranker.predict(PAIRS), made(encoder).predict(PAIRS))
 
 
 def test_each_pair_s_score_is_its_own(encoder: Path) -> None:

@@ -25,6 +25,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, BertCon
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from retgen.errors import UsageError
+from retgen.models.fingerprint import encoder_fingerprint
 from retgen.models.first_token import for_first_token
 from retgen.models.match_marks import SIDES
 from retgen.models.state_memory import StateMemory
@@ -106,6 +107,10 @@ class LateJoinForSequenceClassification(BertPreTrainedModel):  # type: ignore[no
             part.requires_grad_(not frozen)
         self.memory.clear()
         self.train(self.training)
+
+    def lower_fingerprint(self) -> str:
+        """A hash of all that the lower layers' states depend on beside the text: weights, kind, shape and dtype."""
+        return encoder_fingerprint(nn.ModuleList(self.lower), self.config)
 
     def forward(
         self,
@@ -192,9 +197,13 @@ class LateJoinForSequenceClassification(BertPreTrainedModel):  # type: ignore[no
         lengths = torch.tensor([len(text) for text in texts], device=device)
         mask = (torch.arange(width, device=device) < lengths[:, None])[:, None, None, :]
         embeddings, *layers = self.lower
-        hidden = embeddings(input_ids=ids)
-        for layer in layers:
-            hidden = layer(hidden, mask)
+        # What is kept must not depend on whether a training that casts, or a measurement that does not, came first.
+        with torch.autocast(
+            device.type, enabled=not self.config.frozen_below and torch.is_autocast_enabled(device.type)
+        ):
+            hidden = embeddings(input_ids=ids)
+            for layer in layers:
+                hidden = layer(hidden, mask)
         # Copies, so that a kept state does not keep its batch.
         return [row[: len(text)].clone() for row, text in zip(hidden, texts, strict=True)]
 

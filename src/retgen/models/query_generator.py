@@ -6,8 +6,6 @@ that are asked of it. Training is `retgen.train`'s, ranking `retgen.rerank`'s.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from retgen.devices import length_sorted_batches, pick_device, pick_dtype
 from retgen.errors import UsageError
+from retgen.models.fingerprint import encoder_fingerprint
 from retgen.models.fp32_head import Fp32Head, target_log_probabilities
 from retgen.models.pair_batches import padded
 from retgen.models.prompt_format import PromptFormat
@@ -116,14 +115,7 @@ class QueryGenerator(QueryModel):
     def encoder_fingerprint(self) -> str:
         """A hash of what encoder states depend on beside the passage: the encoder's weights, kind, shape and dtype."""
         encoder: Any = self.model.get_encoder()
-        volatile = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
-        config = {name: value for name, value in network_config(encoder).to_dict().items() if name not in volatile}
-        digest = hashlib.sha256(type(encoder).__name__.encode())
-        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-        for name, weight in sorted(encoder.state_dict().items()):
-            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return encoder_fingerprint(encoder, network_config(encoder))
 
     @torch.inference_mode()
     def encode_ids(self, rows: Sequence[Sequence[int]]) -> list[EncodedPassage]:

@@ -7,7 +7,7 @@ from typing import Literal
 from retgen.corpus import Corpus
 from retgen.recipes.context import StageContext
 from retgen.recipes.reranker_training import first_by_hash, labelled, reporter
-from retgen.recipes.reranking import FOLDERS
+from retgen.recipes.reranking import FOLDERS, keep_states
 from retgen.recipes.stages import stage
 
 
@@ -76,6 +76,7 @@ def joint_train(
     found = labelled(context, "train", top_n)
     cross_encoder = load_cross_encoder(context.input("cross-encoder") / FOLDERS["cross_encoder"])
     generator = load_saved_generator(context.input("query-generator") / FOLDERS["generator"])
+    keep_states(cross_encoder[0], context.cache / "states")
     record = train_joint(
         *cross_encoder,
         *generator,

@@ -18,7 +18,7 @@ from retgen.recipes.collections import Split
 from retgen.recipes.context import StageContext
 from retgen.recipes.ranking import candidate_qrels, candidate_queries, candidate_run
 from retgen.recipes.ranking_collections import read_judgements
-from retgen.recipes.reranking import FOLDERS
+from retgen.recipes.reranking import FOLDERS, keep_states
 from retgen.recipes.stages import stage
 from retgen.train.candidates import TrainingCandidates, from_qrels
 from retgen.types import Document
@@ -86,6 +86,7 @@ def cross_encoder_train(
         match_marks=match_marks,
     )
     reranker = CrossEncoder(model, tokenizer, max_length=max_length, dtype="fp32")
+    keep_states(reranker.model, context.cache / "states")
     dev = None
     if eval_steps:
         dev = DevCandidates.from_candidates(first_by_hash(labelled(context, "dev", top_n), dev_questions), corpus)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from retgen.corpus import Corpus
 from retgen.errors import UsageError
@@ -16,6 +16,9 @@ from retgen.recipes.ranking import MEASURES, candidate_queries, candidate_run, r
 from retgen.recipes.stages import stage
 from retgen.recipes.work import read_report
 from retgen.rerank.candidates import CandidateReranker
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Component = Literal["cross_encoder", "generator"]
 FOLDERS: dict[Component, str] = {"cross_encoder": "cross-encoder", "generator": "query-generator"}
@@ -78,13 +81,16 @@ def open_reranker(
         preset: of lengths and templates.
         max_length: tokens of a pair or of a passage; 0 is the preset's.
         quantization: of a decoder-only generator.
-        states: keeps the passage states of generators whose encoder was frozen, for all that share it.
+        states: keeps the passage states of models whose encoder was frozen, for all that share it.
     """
     if component == "cross_encoder":
         from retgen.rerank.cross_encoder import PRESETS, CrossEncoder
 
         pairs = preset if preset in PRESETS else "jpr"
-        return CrossEncoder.from_pretrained(place, preset=pairs, max_length=max_length or None)
+        cross_encoder = CrossEncoder.from_pretrained(place, preset=pairs, max_length=max_length or None)
+        if states is not None:
+            keep_states(cross_encoder.model, states)
+        return cross_encoder
     from retgen.models.query_generator import QueryGenerator
     from retgen.rerank.query_likelihood import QueryLikelihood
 
@@ -97,6 +103,21 @@ def open_reranker(
     if not getattr(generator.model.config, "frozen_encoder", False):
         return likelihood
     return QueryLikelihood(generator, state_cache=states / generator.encoder_fingerprint()[:16])
+
+
+def keep_states(model: nn.Module, states: Path) -> None:
+    """Let a cross-encoder that joins late, its lower layers frozen, share their states; any other model is left alone.
+
+    Args:
+        model: on its device, in its number type.
+        states: a folder, in which every encoder has its own.
+    """
+    from retgen.models.late_join import LateJoinForSequenceClassification
+    from retgen.rerank.state_cache import StateCache
+
+    if isinstance(model, LateJoinForSequenceClassification) and model.config.frozen_below:
+        fingerprint = model.lower_fingerprint()
+        model.memory.store = StateCache(states / fingerprint[:16], fingerprint)
 
 
 def _named(context: StageContext, model: str) -> str | Path:

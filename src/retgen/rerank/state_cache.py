@@ -53,8 +53,7 @@ class StateCache:
         self._file_of: dict[str, int] = {}
         self._open: OrderedDict[int, Any] = OrderedDict()
         self._check_header()
-        for file in sorted(self.path.glob("*.safetensors")):
-            self._add(file)
+        self._look_again()
 
     def __len__(self) -> int:
         return len(self._file_of)
@@ -65,7 +64,10 @@ class StateCache:
         Raises:
             ArtefactError: a file has gone, or cannot be read.
         """
-        known = [(self._file_of.get(_key(passage), -1), passage) for passage in passages]
+        keys = {_key(passage): passage for passage in passages}
+        if any(key not in self._file_of for key in keys):
+            self._look_again()
+        known = [(self._file_of.get(key, -1), passage) for key, passage in keys.items()]
         found = {}
         # File by file, so that each is opened once.
         for number, passage in sorted((place, passage) for place, passage in known if place >= 0):
@@ -118,6 +120,13 @@ class StateCache:
                 where=where,
                 mend="Give every encoder a cache of its own, or remove this folder",
             )
+
+    def _look_again(self) -> None:
+        """Find what others have kept meanwhile."""
+        known = set(self._files)
+        for file in sorted(self.path.glob("*.safetensors")):
+            if file not in known:
+                self._add(file)
 
     def _add(self, file: Path) -> None:
         number = len(self._files)
