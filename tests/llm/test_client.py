@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 
 from retgen.errors import UsageError
 from retgen.llm.client import EndpointClient
-from retgen.llm.endpoint import Endpoint
+from retgen.llm.dispatch import Dispatch
+from retgen.llm.endpoint import Endpoint, Reply
 from retgen.llm.errors import BudgetSpentError, EndpointError
-from retgen.llm.faults import RetryPolicy
+from retgen.llm.faults import AttemptFailedError, Cause, RetryPolicy
 from retgen.llm.ledger import Ledger
-from retgen.llm.limits import Budget, Price
+from retgen.llm.limits import Budget, Pace, Price
+from retgen.llm.outcomes import Tally
 from retgen.llm.progress import Standing
 from retgen.llm.requests import CompletionRequest
 from tests.llm.serving import MODEL, delivered, faults, served, spoiled
@@ -24,13 +27,17 @@ QUICK = RetryPolicy(first_wait=0.02, longest_wait=0.1)
 GREEDY = {"temperature": 0, "max_tokens": 6}
 
 
+FEW = 300
+"""Prompts through the faults of the first test; ``benchmarks/bench_llm_throughput.py`` sends 2,000."""
+
+
 def asked(number: int, **parameters: object) -> list[CompletionRequest]:
     return [CompletionRequest(MODEL, f"What is {n}?", {**GREEDY, **parameters}) for n in range(number)]
 
 
 @pytest.fixture(scope="module")
 def expected(model_url: str) -> list[str | None]:
-    return [outcome.text for outcome in EndpointClient(Endpoint(model_url)).complete(asked(120))]
+    return [outcome.text for outcome in EndpointClient(Endpoint(model_url)).complete(asked(FEW))]
 
 
 @pytest.fixture
@@ -44,21 +51,22 @@ def test_every_fault_is_survived_and_no_answer_is_paid_twice(
 ) -> None:
     log = tmp_path / "log"
     seen: list[Standing] = []
-    with spoiled(model_url, log, "--faults", "0.35", "--slow", "0.1", "--retry-after", "0.05") as url:
+    with spoiled(model_url, log, "--faults", "0.2", "--slow", "0.1", "--retry-after", "0.05") as url:
         client = EndpointClient(Endpoint(url), ledger, policy=QUICK, concurrency=8, on_standing=seen.append)
-        outcomes = client.complete(asked(120))
-        again = client.complete(asked(120))
+        outcomes = client.complete(asked(FEW))
+        again = client.complete(asked(FEW))
     assert [outcome.text for outcome in outcomes] == [outcome.text for outcome in again] == expected
     assert all(text for text in expected)
     assert len(set(faults(log))) == 7  # all kinds did happen
     counts = delivered(log)
-    assert len(counts) == 120
+    assert len(counts) == FEW
     assert set(counts.values()) == {1}
     assert all(outcome.cached for outcome in again)
-    assert seen[119].done == seen[119].total == 120
-    assert seen[119].retries >= sum(faults(log).values()) - faults(log)["slow"]
-    assert seen[119].completion_tokens >= 120
-    assert seen[-1].cached == 120
+    last = seen[FEW - 1]
+    assert last.done == last.total == FEW
+    assert last.retries >= sum(faults(log).values()) - faults(log)["slow"]
+    assert last.completion_tokens >= FEW
+    assert seen[-1].cached == FEW
 
 
 def test_equal_requests_are_asked_once(model_url: str, tmp_path: Path) -> None:
@@ -189,7 +197,7 @@ def test_an_endpoint_that_ends_midway_stops_the_work_and_the_next_call_goes_on(
     kept = len(ledger)
     assert 0 < kept <= 30
     outcomes = EndpointClient(Endpoint(model_url), ledger).complete(requests)
-    assert [outcome.text for outcome in outcomes] == expected
+    assert [outcome.text for outcome in outcomes] == expected[:120]
     assert sum(outcome.cached for outcome in outcomes) == kept
     assert kept >= sum(delivered(log).values())
 
@@ -219,6 +227,57 @@ def test_a_long_retry_after_is_not_waited_for(model_url: str, tmp_path: Path) ->
         EndpointClient(Endpoint(url)).complete(asked(5))
 
 
+def test_an_endpoint_that_refuses_everything_stops_the_work(model_url: str, ledger: Ledger, tmp_path: Path) -> None:
+    requests = asked(40)
+    policy = RetryPolicy(first_wait=0.01, longest_wait=0.05, patience=0.4)
+    options = ("--faults", "1", "--kinds", "refuse", "--retry-after", "0.05")
+    with (
+        spoiled(model_url, tmp_path / "log", *options) as url,
+        pytest.raises(EndpointError, match=r"nothing for 0\.4 s of waiting: too many requests") as raised,
+    ):
+        EndpointClient(Endpoint(url), ledger, policy=policy).complete(requests)
+    assert "fewer requests a minute" in str(raised.value)
+    assert "0 of 40 prompts" in str(raised.value)
+    assert sum(faults(tmp_path / "log").values()) < 40 * 8
+    assert all(outcome.text for outcome in EndpointClient(Endpoint(model_url), ledger).complete(requests))
+
+
+def test_whoever_waits_for_a_place_hears_that_the_work_has_stopped(model_url: str) -> None:
+    # At one request a minute the fourth place is three minutes away.
+    client = EndpointClient(Endpoint(model_url), requests_per_minute=1, concurrency=4)
+
+    async def main() -> None:
+        requests = [CompletionRequest("other", f"{number}", GREEDY) for number in range(4)]
+        async with asyncio.timeout(45):
+            await client.complete_async(requests)
+
+    with pytest.raises(EndpointError, match="does not know the model"):
+        asyncio.run(main())
+
+
+def test_equal_prompts_that_were_given_up_are_asked_once_more_together() -> None:
+    first, *others = asked(9)
+    attempts: Counter[str] = Counter()
+    completed: Counter[str] = Counter()
+
+    async def send(request: CompletionRequest) -> Reply:
+        attempts[request.prompt] += 1
+        fails = request == first and attempts[request.prompt] <= 4
+        await asyncio.sleep(0.01)
+        if fails:
+            raise AttemptFailedError(Cause.SERVER, "a bad day")
+        completed[request.prompt] += 1
+        return Reply(request.prompt, "stop", 1, 1)
+
+    policy = RetryPolicy(attempts=2, first_wait=0.0)
+    dispatch = Dispatch(send, Ledger(":memory:"), "here", policy, Pace(), 2, Tally(Budget(), None, None))
+    # The first is given up before its equal is read; both are tried again when the others are done.
+    outcomes = asyncio.run(dispatch.run([first, *others, first]))
+    assert [outcome.text for outcome in outcomes] == [request.prompt for request in [first, *others, first]]
+    assert attempts[first.prompt] == 5
+    assert set(completed.values()) == {1}
+
+
 def test_inside_a_running_event_loop(model_url: str, expected: list[str | None]) -> None:
     async def main() -> list[str | None]:
         client = EndpointClient(Endpoint(model_url))
@@ -232,6 +291,13 @@ def test_openai_itself_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(EndpointError, match="OPENAI_API_KEY is not set"):
         EndpointClient(Endpoint()).complete(asked(1))
+
+
+def test_a_key_that_no_header_takes_is_named(model_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-“quoted”")
+    with pytest.raises(EndpointError, match="MY_KEY holds cannot be a key") as raised:
+        EndpointClient(Endpoint(model_url, key_variable="MY_KEY")).complete(asked(1))
+    assert "quoted" not in str(raised.value)
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "http://", "ftp://host/v1", "http://me:secret@host/v1"])

@@ -7,6 +7,7 @@ holds, and a completion is in the ledger before anyone is told of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ class Dispatch:
     _failed: list[_Job] = field(default_factory=list)
     _again: asyncio.Queue[_Job | None] = field(default_factory=asyncio.Queue)
     _spent: asyncio.Event = field(default_factory=asyncio.Event)
+    _stopped: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: Exception | None = None
     _exhausted: bool = False
     _open: int = 0
@@ -101,6 +103,10 @@ class Dispatch:
             second, self._failed = self._failed, []
             for job in second:
                 self.tally.given_up -= len(job.numbers)
+                known = self._under_way.get(job.request.key)
+                if known is not None:  # asked a second time, after the first was given up
+                    known.numbers.extend(job.numbers)
+                    continue
                 self._open += 1
                 self._under_way[job.request.key] = again = _Job(job.request, job.numbers)
                 self._again.put_nowait(again)
@@ -124,6 +130,7 @@ class Dispatch:
                 await self._attempt(job)
         except Exception as error:  # of whoever makes the requests, or of the ledger: the others end their attempts
             self._stop = self._stop or error
+            self._stopped.set()
         self._wake()
 
     async def _next(self, numbered: Iterator[tuple[int, CompletionRequest]]) -> _Job | None:
@@ -212,9 +219,15 @@ class Dispatch:
         return False
 
     async def _wait_for_leave(self, tokens: int) -> None:
-        await self.pace.wait(tokens)
+        await self._sleep(self.pace.book(tokens))
         while (delay := self._paused_until - time.monotonic()) > 0 and self._stop is None:
-            await asyncio.sleep(min(delay, 1.0))
+            await self._sleep(delay)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait so long, or until the work stops: with few requests a minute, places are minutes away."""
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), seconds)
 
     def _received(self, job: _Job, reply: Reply, seconds: float, spent: tuple[int, int]) -> None:
         self._answers += 1
@@ -274,6 +287,11 @@ class Dispatch:
         job.waited += wait
         if job.waited <= self.policy.patience:
             self._later(job, wait)
+        elif self._completions == job.begun:
+            # As with lost answers: to wait as long for every prompt that is left would take days.
+            what = f"the endpoint has completed nothing for {self.policy.patience:g} s of waiting: {fault.message}"
+            mend = "Run it again later, with fewer requests a minute or at a time"
+            self._halt(EndpointError(what, where=self.where, mend=mend))
         else:
             self._give_up(job)
 
@@ -329,6 +347,7 @@ class Dispatch:
             done = f"{standing.done}{of} prompts have their completion in the ledger {self.ledger.path}"
             mend = f"{error.mend}. {done}" if error.mend else done
             self._stop = type(error)(error.what, where=error.where or self.where, mend=mend)
+            self._stopped.set()
         self._wake()
 
     def _wake(self) -> None:

@@ -94,7 +94,7 @@ class Endpoint:
 
         Raises:
             MissingExtraError: the package ``openai`` is not installed.
-            EndpointError: OpenAI's endpoint without a key.
+            EndpointError: OpenAI's endpoint without a key, or a key that cannot be sent.
         """
         client_module = _openai()
         key = os.environ.get(self.key_variable, "").strip()
@@ -103,6 +103,12 @@ class Endpoint:
                 f"there is no key: the environment variable {self.key_variable} is not set",
                 where=self.base_url,
                 mend=f"Set {self.key_variable}, or name another endpoint or variable",
+            )
+        if not (key.isascii() and key.isprintable()):
+            raise EndpointError(
+                f"what the environment variable {self.key_variable} holds cannot be a key: no header takes its signs",
+                where=self.base_url,
+                mend=f"Set {self.key_variable} to the key alone",
             )
         async with client_module.AsyncOpenAI(
             api_key=key or _NO_KEY,

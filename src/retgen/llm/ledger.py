@@ -26,6 +26,8 @@ APPLICATION_ID = 0x52544C47
 SCHEMA_VERSION = 1
 IN_MEMORY = ":memory:"
 _BUSY_SECONDS = 60.0
+_INHERITED: list[sqlite3.Connection] = []
+"""Connections of the process that this one was forked from: kept, as to drop one would be to close it here."""
 _SCHEMA = """
 CREATE TABLE completions (
     number INTEGER PRIMARY KEY,
@@ -172,7 +174,8 @@ class Ledger:
     def close(self) -> None:
         """Close the file; the next call opens it again. A ledger in memory ends here."""
         with self._lock:
-            if self._connection is not None and self._owner == os.getpid():
+            self._leave_inherited()
+            if self._connection is not None:
                 self._connection.close()
             self._connection = None
 
@@ -201,13 +204,19 @@ class Ledger:
         """The connection of this process, for one thread at a time; SQLite's errors as ours."""
         with self._lock:
             try:
-                # A connection must not be used, nor closed, in a process forked from the one that opened it.
-                if self._connection is None or self._owner != os.getpid():
+                self._leave_inherited()
+                if self._connection is None:
                     self._connection = _connect(self.path)
                     self._owner = os.getpid()
                 yield self._connection
             except (sqlite3.Error, OSError) as error:
                 raise _not_usable(error, self.path) from error
+
+    def _leave_inherited(self) -> None:
+        # A connection must not be used, nor closed, in a process forked from the one that opened it.
+        if self._connection is not None and self._owner != os.getpid():
+            _INHERITED.append(self._connection)
+            self._connection = None
 
 
 def cost_of(entry: LedgerEntry) -> tuple[int, int, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -169,9 +168,3 @@ class Pace:
     def correct(self, booked: int, spent: int) -> None:
         """Give back the time of tokens that were booked and not spent, or take more."""
         self._next_tokens += self._per_token * (spent - booked)
-
-    async def wait(self, tokens: int) -> None:
-        """Wait for the next free moment for a request of so many tokens."""
-        delay = self.book(tokens)
-        if delay > 0:
-            await asyncio.sleep(delay)
