@@ -9,6 +9,7 @@ import pytest
 
 from retgen.errors import UnknownDocumentError, UsageError
 from retgen.generative import UniGen
+from retgen.generative.docid_run import certificate_of
 from retgen.generative.unigen import UniGenSettings
 from tests.train.toy import contexts, toy_system
 
@@ -35,14 +36,24 @@ def test_with_beams_for_all_every_strategy_finds_the_same(system: UniGen) -> Non
         for query in queries:
             assert run.doc_ids(query.id) == whole.doc_ids(query.id)
             assert run.scores(query.id).tolist() == pytest.approx(whole.scores(query.id).tolist(), abs=1e-4)
-        assert run.component_names == (("certified",) if strategy == "exact" else ())
-        if strategy == "exact":
-            assert all(hit.components["certified"] == 1.0 for query in queries for hit in run[query.id])
+        if strategy != "exact":
+            assert run.component_names == ()
+            continue
+        for query in queries:
+            for hit in run[query.id]:
+                told = certificate_of(hit.components)
+                assert told is not None
+                assert (told["certified"], told["status"]) == (True, "certified")
+                assert told["gap"] is None  # nothing is left out
 
 
 def test_exact_says_when_its_budget_ended(system: UniGen) -> None:
     run = searching(system, docid_strategy="exact", max_expansions=1).search(contexts(), 2)
-    assert {hit.components["certified"] for row in run.values() for hit in row} == {0.0}
+    told = [certificate_of(hit.components) for row in run.values() for hit in row]
+    assert {(each["certified"], each["status"], each["expanded"]) for each in told if each} == {(False, "budget", 1)}
+    assert None not in told
+    beam = searching(system).search(contexts(), 2)
+    assert {certificate_of(hit.components) for row in beam.values() for hit in row} == {None}
 
 
 @pytest.mark.parametrize("strategy", ["beam", "lookahead", "exact"])

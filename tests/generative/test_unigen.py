@@ -381,7 +381,7 @@ def test_folders_of_other_kinds_are_refused(tmp_path: Path, folder: Path) -> Non
     (tmp_path / "foreign" / "config.json").write_text("{}")
     with pytest.raises(ArtefactError):
         UniGen.open(tmp_path / "foreign")
-    with pytest.raises(ArtefactError, match="docid-table"):
+    with pytest.raises(ArtefactError, match="live-docids"):
         UniGen.open(folder / "docids")
 
 

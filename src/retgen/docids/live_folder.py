@@ -13,7 +13,7 @@ from retgen import store
 from retgen.docids.journal import Journal, Record
 from retgen.docids.prefix_tree import PrefixTree
 from retgen.docids.table import DocidTable
-from retgen.errors import LockedError
+from retgen.errors import ArtefactError, LockedError
 from retgen.store.files import own_errors
 from retgen.store.placing import locked
 
@@ -33,14 +33,22 @@ class LiveFolder(NamedTuple):
     """The changes since it was built, oldest first."""
 
 
-def write(path: Path, table: DocidTable, *, overwrite: bool) -> None:
+def write(path: Path, table: DocidTable, *, overwrite: bool = False, replaces: Path | None = None) -> None:
     """Build the tree of a table and put both in place, without changes.
+
+    Args:
+        path: where the folder shall stand.
+        table: its docids.
+        overwrite: replace live docids that stand there.
+        replaces: the live docids, if there are any, whose place it will take in the end: by default those at ``path``.
+            Builds at one place are counted, so that none has another's digest, even where both hold the same.
 
     Raises:
         ArtefactError: something stands there that may not be replaced, or the disk is full.
     """
     tree = PrefixTree.from_table(table)
-    with store.create(path, kind=KIND, overwrite=overwrite) as staging:
+    build = _builds(replaces or path) + 1
+    with store.create(path, kind=KIND, made_by={"build": build}, overwrite=overwrite) as staging:
         table.save(staging / "table")
         tree.save(staging / "tree")
 
@@ -60,6 +68,15 @@ def read(path: Path) -> LiveFolder:
         return LiveFolder(manifest.digest, table, tree, journal, journal.read())
 
     return store.load(path, kind=KIND, read=parts)
+
+
+def _builds(path: Path) -> int:
+    """How often live docids were built at a place, as far as is known there."""
+    try:
+        found = store.open_folder(path, kind=KIND).made_by.get("build")
+    except ArtefactError:
+        return 0
+    return found if isinstance(found, int) else 0
 
 
 def lock(path: Path) -> contextlib.ExitStack:

@@ -61,7 +61,7 @@ def bm25_context_writer(
         documents: the corpus.
         settings: how many passages a context quotes and lists.
     """
-    numbers = range(len(table))
+    numbers = table.present.tolist()
     weights = TermWeights.from_documents(documents[table.doc_id(number)] for number in numbers)
     texts = {table.doc_id(number): table.text(number) for number in numbers}
     return OfflineWriter(

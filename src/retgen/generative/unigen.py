@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
 
-from retgen import store
 from retgen.connect.writer import Writer
 from retgen.devices import length_sorted_batches, pick_device
 from retgen.docids.allowed import AllowedTree
-from retgen.docids.prefix_tree import PrefixTree
+from retgen.docids.changes import Docids
+from retgen.docids.changing import ChangingDocids
 from retgen.docids.scoring import score_docids
 from retgen.docids.search import search as search_docids
 from retgen.docids.table import DocidTable
-from retgen.errors import ArtefactError, MismatchError, UsageError
+from retgen.errors import MismatchError
 from retgen.generative.answering import decode_answers
-from retgen.generative.history import KIND, read_history, write_history
+from retgen.generative.docid_run import DocidRun
+from retgen.generative.folder import read_folder, write_folder
 from retgen.generative.inputs import TokenisedInput, pad_inputs, tokenise_inputs
+from retgen.generative.living import LivingCollection
 from retgen.generative.settings import UniGenSettings
-from retgen.models.quiet import no_progress_bars
-from retgen.models.saving import load_saved
 from retgen.models.session import UniGenSession
 from retgen.models.unigen import Encoded, UniGenForRetrievalAndAnswering
 from retgen.pipeline import Component
@@ -38,16 +37,17 @@ __all__ = ["UniGen", "UniGenSettings"]
 Progress = Callable[[int, int], None]
 
 
-class UniGen(Component):
+class UniGen(LivingCollection, Component):
     """Finds documents by writing their docids, and answers, from one encoder pass.
 
     Scores of hits are log p(docid | input) ≤ 0 (Eq. 1). Answers are not read from the retrieved documents: the answer
     decoder reads its input, so `Answer.passages` holds what was retrieved alongside and `Answer.source` stays None.
+    Documents may come and go (`LivingCollection`).
 
     Args:
         model: the network.
         tokenizer: the one it was built with.
-        table: docids of the corpus.
+        table: docids of the corpus; or docids that change, in a folder or in memory.
         writer: writes the connector of queries that come without one; None reads the plain question.
         settings: how the model is used.
         device: ``auto``, ``cpu``, ``cuda``…
@@ -63,7 +63,7 @@ class UniGen(Component):
         self,
         model: UniGenForRetrievalAndAnswering,
         tokenizer: PreTrainedTokenizerBase,
-        table: DocidTable,
+        table: DocidTable | ChangingDocids,
         *,
         writer: Writer | None = None,
         settings: UniGenSettings | None = None,
@@ -71,7 +71,8 @@ class UniGen(Component):
     ) -> None:
         from retgen.docids.lineage import tokenizer_fingerprint
 
-        made_with = table.lineage.get("tokenizer")
+        docids = table if isinstance(table, ChangingDocids) else ChangingDocids(table)
+        made_with = docids.table.lineage.get("tokenizer")
         if made_with is not None and made_with != tokenizer_fingerprint(tokenizer):
             raise MismatchError(
                 "these docids were made with another tokenizer than the model's",
@@ -82,11 +83,9 @@ class UniGen(Component):
                 f"the tokenizer has {len(tokenizer)} tokens, but the network knows {model.shared.num_embeddings}",
                 mend="Use the tokenizer that the network was built with",
             )
+        super().__init__(docids, tokenizer)
         self.device = pick_device(device) if isinstance(device, str) else device
         self.model: UniGenForRetrievalAndAnswering = model.to(self.device)  # type: ignore[arg-type]
-        self.tokenizer = tokenizer
-        self.table = table
-        self.tree = PrefixTree.from_table(table)
         self._whole: AllowedTree | None = None
         self.writer = writer
         self.settings = settings or UniGenSettings()
@@ -102,8 +101,9 @@ class UniGen(Component):
                 searched as if it held no others.
 
         Returns:
-            With ``docid_strategy="exact"`` hits have the component ``certified``: 1 where they are proven to be the
-            best, 0 where the budget ended first or a tie was left.
+            With ``docid_strategy="exact"`` hits have as components what is certified of their query: ``certified`` is
+            1 where they are proven to be the best, 0 where the budget ended first or (``tied`` is 1) a tie was left;
+            ``expanded`` and ``gap`` are as in `retgen.docids.hits.Certificate`.
 
         Raises:
             UnknownDocumentError: an allowed document has no docid.
@@ -139,9 +139,8 @@ class UniGen(Component):
             UnknownDocumentError: a candidate has no docid.
             MismatchError: the run comes from another corpus than the docids.
         """
-        if None not in (run.fingerprint, self.table.corpus_fingerprint) and (
-            run.fingerprint != self.table.corpus_fingerprint
-        ):
+        table = self.table
+        if None not in (run.fingerprint, table.corpus_fingerprint) and run.fingerprint != table.corpus_fingerprint:
             raise MismatchError(
                 "this run comes from another corpus than the model's docids", mend="Search the same corpus for both"
             )
@@ -149,12 +148,12 @@ class UniGen(Component):
         scores: dict[str, list[float]] = {}
         for numbers, _, encoded in self._encode(queries):
             session = UniGenSession(self.model, encoded, "retrieval")
-            candidates = [[self.table.number(doc_id) for doc_id in run.doc_ids(queries[i].id)] for i in numbers]
+            candidates = [[table.number(doc_id) for doc_id in run.doc_ids(queries[i].id)] for i in numbers]
             width = max(map(len, candidates), default=0)
             if width == 0:
                 scores.update({queries[i].id: [] for i in numbers})
                 continue
-            flat = self.table.padded([number for row in candidates for number in row])
+            flat = table.padded([number for row in candidates for number in row])
             tokens = torch.full((len(numbers), width, flat.shape[1]), -100, dtype=torch.int64)
             place = 0
             for row, items in enumerate(candidates):
@@ -212,9 +211,9 @@ class UniGen(Component):
         progress: Progress | None = None,
     ) -> tuple[Run, list[Answer]]:
         queries = self.with_connectors(queries)
-        view = self._allowed(allowed_documents)
-        hits: list[tuple[list[str], list[float]]] = [([], []) for _ in queries]
-        certified = [0.0 for _ in queries]
+        docids = self.docids.docids  # one pair for all blocks, whatever comes or goes meanwhile
+        view = self._allowed(docids, allowed_documents)
+        hits = DocidRun(queries, docids.table, certified=retrieve and self.settings.docid_strategy == "exact")
         answers: list[Answer] = [Answer(query.id, "") for query in queries]
         for numbers, inputs, encoded in self._encode(queries, progress):
             if retrieve:
@@ -228,10 +227,7 @@ class UniGen(Component):
                     strategy=self.settings.docid_strategy,
                     max_expansions=self.settings.max_expansions,
                 )
-                for row, number in enumerate(numbers):
-                    if found.certificates is not None:
-                        certified[number] = float(found.certificates[row].certified)
-                    hits[number] = (self.table.doc_ids(found.documents[row]), found.scores[row].tolist())
+                hits.add(numbers, found)
             if answer:
                 decoded = decode_answers(
                     self.model,
@@ -243,37 +239,34 @@ class UniGen(Component):
                 )
                 for number, (text, score) in zip(numbers, decoded, strict=True):
                     answers[number] = Answer(queries[number].id, text, score)
-        run = Run(
-            [query.id for query in queries],
-            [ids for ids, _ in hits],
-            [scores for _, scores in hits],
-            components=(
-                {"certified": [[value] * len(ids) for value, (ids, _) in zip(certified, hits, strict=True)]}
-                if retrieve and self.settings.docid_strategy == "exact"
-                else None
-            ),
-            fingerprint=self.table.corpus_fingerprint,
-            presorted=True,
-        )
-        return run, answers
+        return hits.run(), answers
 
-    def _allowed(self, documents: Iterable[str] | None) -> AllowedTree:
+    def _allowed(self, docids: Docids, documents: Iterable[str] | None) -> AllowedTree:
         """The tree as it may be searched; the one without a filter is kept, with what it knows of the tree's hubs."""
+        table, tree = docids
         if documents is not None:
-            return AllowedTree(self.tree, [self.table.number(doc_id) for doc_id in documents])
-        if self._whole is None or self._whole.tree is not self.tree:
-            self._whole = AllowedTree(self.tree)
+            return AllowedTree(tree, [table.number(doc_id) for doc_id in documents])
+        if self._whole is None or self._whole.tree is not tree:
+            self._whole = AllowedTree(tree)
         return self._whole
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write model, tokenizer, docids, settings and the training's history as one folder."""
-        with store.create(path, kind=KIND, overwrite=overwrite) as staging:
-            with no_progress_bars():
-                self.model.save_pretrained(staging / "model")
-            self.tokenizer.save_pretrained(staging / "model")
-            self.table.save(staging / "docids")
-            (staging / "settings.json").write_text(json.dumps(asdict(self.settings), indent=2) + "\n")
-            write_history(staging, self.history)
+        """Write model, tokenizer, docids, settings and the training's history as one folder.
+
+        Documents added and removed are in it, without a journal. A system that changes its folder's documents
+        (``write=True``) goes on there when it is saved over its own folder: do so when ``docids.merge_is_due``.
+
+        Raises:
+            ArtefactError: something stands there that may not be replaced, or the disk is full.
+            LockedError: another process changes the documents of the model that stands there.
+            UsageError: all documents were removed.
+        """
+        target = Path(path).expanduser().resolve()
+
+        def write(table: DocidTable) -> None:
+            write_folder(target, self.model, self.tokenizer, table, self.settings, self.history, overwrite=overwrite)
+
+        self.docids.write_with(write, target)
 
     @classmethod
     def open(
@@ -283,23 +276,23 @@ class UniGen(Component):
         corpus_fingerprint: str | None = None,
         writer: Writer | None = None,
         device: str = "auto",
+        write: bool = False,
     ) -> UniGen:
-        """Open what `save` wrote.
+        """Open what `save` wrote, with all documents that were added since, and without those removed.
+
+        Args:
+            path: the folder.
+            corpus_fingerprint: of the corpus it will be used with; checked when given and known.
+            writer: see `UniGen`.
+            device: see `UniGen`.
+            write: to add and remove documents, which only one process may, until `close`.
 
         Raises:
             ArtefactError: the folder is torn, foreign or of another kind.
+            LockedError: with ``write``, another process changes its documents.
             MismatchError: it was trained on another corpus.
         """
-        manifest = store.open_folder(path, kind=KIND)
-        try:
-            settings = UniGenSettings(**json.loads((manifest.path / "settings.json").read_text()))
-        except (ValueError, TypeError, UsageError) as error:
-            raise ArtefactError(
-                f"its settings cannot be read ({error})", where=manifest.path, mend="Train the model again"
-            ) from error
-        with no_progress_bars():
-            model, tokenizer = load_saved(manifest.path / "model")
-        table = DocidTable.load(manifest.path / "docids", tokenizer=tokenizer, corpus_fingerprint=corpus_fingerprint)
-        system = cls(model, tokenizer, table, writer=writer, settings=settings, device=device)
-        system.history = read_history(manifest.path)
+        saved = read_folder(path, corpus_fingerprint=corpus_fingerprint, write=write)
+        system = cls(saved.model, saved.tokenizer, saved.docids, writer=writer, settings=saved.settings, device=device)
+        system.history = saved.history
         return system

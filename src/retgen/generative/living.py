@@ -1,0 +1,90 @@
+"""The documents of a generative retriever come and go, without a training and without a tree built anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from retgen.docids.changing import ChangingDocids
+from retgen.docids.docid_tree import DocidTree
+from retgen.docids.live import LiveDocids
+from retgen.docids.table import DocidTable
+from retgen.models.marks import without_marks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class LivingCollection:
+    """What a system that finds documents by docids offers to change them.
+
+    Args:
+        docids: the docids, in memory or in the system's folder.
+        tokenizer: the one that they were made with.
+    """
+
+    def __init__(self, docids: ChangingDocids, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.docids = docids
+        self.tokenizer = tokenizer
+
+    @property
+    def table(self) -> DocidTable:
+        """The docids as they are now; ``docids.docids`` has them with their tree, as corpus numbers want it."""
+        return self.docids.table
+
+    @property
+    def tree(self) -> DocidTree:
+        """The tree of docids as it is now; see `table`."""
+        return self.docids.tree
+
+    def add(self, docids: Iterable[tuple[str, str]], *, corpus_fingerprint: str | None = None) -> None:
+        """Add documents by their docids, all or none. The next search can find them.
+
+        Of a system opened with ``write=True`` they are in its folder when this returns, also if the process is killed
+        at that moment; of one in memory, `save` keeps them. No weight changes: a document is found as well as the model
+        makes up docids it was never trained on, which texts allow and numbers do not (``docs/docid-tree.md``).
+
+        Args:
+            docids: document id and docid text of each, as the docid scheme of the others writes them, e.g.
+                ``LeadScheme(words=6)(documents)``.
+            corpus_fingerprint: of the corpus with these documents; without it, the system no longer knows its corpus,
+                and cannot refuse another one's runs.
+
+        Raises:
+            UsageError: an id that is there already or comes twice, an empty docid, or a system opened to be read.
+            ArtefactError: the change cannot be written; nothing is added then.
+        """
+        pairs = [(doc_id, without_marks(text)) for doc_id, text in docids]
+        self.docids.add(pairs, self.tokenizer, corpus_fingerprint=corpus_fingerprint)
+
+    def remove(self, doc_ids: Iterable[str], *, corpus_fingerprint: str | None = None) -> None:
+        """Remove documents, all or none. The next search does not find them; see `add`.
+
+        Raises:
+            UnknownDocumentError: a document is not there.
+            UsageError: a system opened to be read.
+            ArtefactError: the change cannot be written; nothing is removed then.
+        """
+        self.docids.remove(doc_ids, corpus_fingerprint=corpus_fingerprint)
+
+    def refresh(self) -> bool:
+        """Take up the documents that another process added to the folder or removed; whether there were any.
+
+        Raises:
+            ArtefactError: the folder is gone or damaged.
+        """
+        return isinstance(self.docids, LiveDocids) and self.docids.refresh()
+
+    def close(self) -> None:
+        """Let another process change the folder. What was opened can still be searched."""
+        if isinstance(self.docids, LiveDocids):
+            self.docids.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
