@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 _DEV_QUESTIONS = 100
 _TRAINING = "cross-encoder training"
-_LOCAL_JOIN = {"warm:minilm": 4}
+_LOCAL_JOIN = {"warm:minilm": 5}
 """Of models that a laptop shall train: the layer up to which they read question and passage apart."""
 
 
@@ -76,7 +76,7 @@ def cross_encoder(
         int | None,
         typer.Option(
             help="Of a warm: BERT: up to this layer it reads question and passage apart, frozen, so that a passage is "
-            "read once; 0 joins them from the start. [4 of warm:minilm, else 0]",
+            "read once; 0 joins them from the start. [5 of warm:minilm, else 0]",
             min=0,
             show_default=False,
         ),
