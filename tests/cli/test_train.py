@@ -303,7 +303,6 @@ class TestTrouble:
         ("said", "arguments"),
         [
             ("rounds need a trained model", ["ask", "INDEX", "Who?", "--rounds", "1"]),
-            ("no metadata filter", ["ask", "INDEX", "Who?", "--model", "MODEL", "--filter", "a=b"]),
             ("finds passages itself", ["ask", "INDEX", "Who?", "--model", "MODEL", "--with", "dense"]),
             ("go together", ["search", "INDEX", "Who?", "--with", "unigen"]),
             ("go together", ["search", "INDEX", "Who?", "--model", "MODEL"]),

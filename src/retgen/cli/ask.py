@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retgen.cli.docid_search import DocidSearch, MaxExpansions, Rule, Strategy
 from retgen.cli.passages import (
     best_sentence,
     indented,
@@ -46,12 +47,16 @@ def ask(
         int, typer.Option(help="With --model: so many times more, each with what the last found and said.", min=0)
     ] = 0,
     device: Annotated[str, typer.Option(help="With --model: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    strategy: Strategy = None,
+    rule: Rule = None,
+    max_expansions: MaxExpansions = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
     """Answer a question from the documents: the best passages, and the likeliest span in them. Needs no training.
 
     The span is found by form and words alone: take it as a pointer into its passage, not as a verdict. With --model a
-    trained UniGen answers from its context, and names passages alongside, each with whether it holds the answer.
+    trained UniGen answers from its context, and names passages alongside, each with whether it holds the answer. What
+    --filter leaves out is neither found nor quoted in that context.
 
     Examples:
 
@@ -60,10 +65,15 @@ def ask(
       retgen ask my-index "when was the bridge built?" -k 5 --json
 
       retgen ask my-index "when was the bridge built?" --model my-model --rounds 2
+
+      retgen ask my-index "what did Acme sell?" --model my-model --filter tenant=acme --strategy exact
     """
     if not question.strip():
         raise UsageError("the question is empty", where="QUESTION")
-    _check_model(model, rounds, with_, filters)
+    _check_model(model, rounds, with_)
+    docid_search = DocidSearch(strategy, rule, max_expansions)
+    docid_search.check_model(model)
+    keep = parse_filters(filters or [])
 
     from retgen.answer import BestSpan
     from retgen.index import Index
@@ -73,12 +83,20 @@ def ask(
     if model is not None:
         from retgen.cli.ask_unigen import ask_unigen
 
-        ask_unigen(opened, question, model, k=k, rounds=rounds, device=device, as_json=as_json)
+        ask_unigen(
+            opened,
+            question,
+            model,
+            k=k,
+            rounds=rounds,
+            device=device,
+            docid_search=docid_search,
+            keep=keep,
+            as_json=as_json,
+        )
         return
     query = Query("q1", question)
-    passages = opened.search_passages(
-        [query], max(k, _BACKGROUND), retriever=with_, filter=parse_filters(filters or [])
-    )
+    passages = opened.search_passages([query], max(k, _BACKGROUND), retriever=with_, filter=keep)
     reader = BestSpan(k, background=_BACKGROUND)
     run = passages.top(max(k, _BACKGROUND))
     answer = reader.answer([query], run, opened.corpus)[0]
@@ -90,15 +108,11 @@ def ask(
         _print(answer, opened, shown)
 
 
-def _check_model(model: Path | None, rounds: int, with_: str, filters: list[str] | None) -> None:
+def _check_model(model: Path | None, rounds: int, with_: str) -> None:
     if model is None:
         if rounds:
             raise UsageError("rounds need a trained model", where="--rounds", mend="Name one with --model")
         return
-    if filters:
-        raise UsageError(
-            "UniGen takes no metadata filter", where="--filter", mend="Leave it out, or ask without --model"
-        )
     if with_ not in ("bm25", "unigen"):
         raise UsageError(
             f"a model finds passages itself, so that {with_!r} would not be asked",

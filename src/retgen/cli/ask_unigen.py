@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retgen.cli.docid_search import DocidSearch, certificate_told
 from retgen.cli.passages import best_sentence, indented, marked, matching_words, snippet, title_of
 from retgen.cli.running import results, write_json
 from retgen.cli.search import language_of
@@ -18,39 +19,51 @@ if TYPE_CHECKING:
     from retgen.index import Index
     from retgen.iterate import Round
     from retgen.text import Span
-    from retgen.types import Answer, Document, Hit, Query
+    from retgen.types import Answer, Document, DocumentFilter, Hit, Query
 
 
-def open_model(model: Path, index: Index, device: str, k: int) -> UniGen:
-    """A trained model over an index, with beams enough for ``k`` hits."""
-    from dataclasses import replace
+def open_model(
+    model: Path, index: Index, device: str, k: int, docid_search: DocidSearch, keep: DocumentFilter | None
+) -> UniGen:
+    """A trained model over an index, with beams enough for ``k`` hits, and over what a filter keeps.
 
+    Raises:
+        UsageError: ``docid_search`` does not fit the model's own settings.
+    """
     from retgen.generative.over_index import open_unigen
 
     quiet_transformers()
-    system = open_unigen(model, index, device=device)
-    if k > system.settings.num_beams:
-        system.settings = replace(system.settings, num_beams=k)
+    system = open_unigen(model, index, device=device, filter=keep)
+    system.settings = docid_search.applied(system.settings, beams=k)
     return system
 
 
-def ask_unigen(index: Index, question: str, model: Path, *, k: int, rounds: int, device: str, as_json: bool) -> None:
+def ask_unigen(
+    index: Index,
+    question: str,
+    model: Path,
+    *,
+    k: int,
+    rounds: int,
+    device: str,
+    docid_search: DocidSearch,
+    keep: DocumentFilter | None,
+    as_json: bool,
+) -> None:
     """Answer a question by a trained UniGen, and print it.
 
     Raises:
-        UsageError: rounds are asked of a model that reads plain questions.
+        UsageError: rounds are asked of a model that reads plain questions, or an option does not fit the model.
         MismatchError: the model was trained on another corpus.
     """
-    from dataclasses import replace
-
     from retgen.iterate import iterate
     from retgen.types import Query
 
-    system = open_model(model, index, device, k)
+    system = open_model(model, index, device, k, docid_search, keep)
     # A next round's context lists as many passages as the first one's.
     fed_back = system.settings.context_listed
     found = max(k, fed_back)
-    system.settings = replace(system.settings, num_beams=max(found, system.settings.num_beams))
+    system.settings = docid_search.applied(system.settings, beams=found)
     query = Query("q1", question)
     if system.writer is None:
         if rounds:
@@ -126,6 +139,17 @@ def _print(index: Index, query: Query, done: list[Round], k: int) -> None:
         console.print(f"UniGen{rounds} has no answer.", markup=False)
     console.print("\nRetrieved alongside; the answer was not read from these passages:", style="dim", markup=False)
     print_alongside(index.corpus, language_of(index), query.text, answer.text, done[-1].run[query.id][:k])
+    certificate = _certificate(done[-1], query)
+    if certificate is not None:
+        console.print(f"\n{certificate_told(certificate)}", style="dim", markup=False)
+
+
+def _certificate(last: Round, query: Query) -> dict[str, object] | None:
+    """What an exact search certifies of all passages that the last round found, of which ``-k`` are shown."""
+    from retgen.generative.docid_run import certificate_of
+
+    hits = last.run[query.id]
+    return certificate_of(hits[0].components) if hits else None
 
 
 def _said(answer: Answer) -> str:
@@ -150,11 +174,13 @@ def _as_json(index: Index, query: Query, done: list[Round], k: int) -> dict[str,
                 "answer_in_passage": answer_in_passage(answer.text, document),
             }
         )
+    certificate = _certificate(last, query)
     return {
         "question": query.text,
         "answer": answer.text,
         "score": answer.score,
         "source": None,
+        **({} if certificate is None else {"certificate": certificate}),
         "context": connector.text if connector is not None else None,
         "passages": passages,
         "rounds": [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retgen.cli.docid_search import DocidSearch, MaxExpansions, Rule, Strategy, certificate_told
 from retgen.cli.passages import (
     best_sentence,
     first_passages,
@@ -45,6 +46,9 @@ def search(
     filters: Annotated[
         list[str] | None, typer.Option("--filter", help="Keep documents with this metadata value.", metavar="KEY=VALUE")
     ] = None,
+    strategy: Strategy = None,
+    rule: Rule = None,
+    max_expansions: MaxExpansions = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show what each word of the query gives.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad queries out, and say which.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per hit on standard output.")] = False,
@@ -60,11 +64,15 @@ def search(
       retgen search my-index "exports" --filter year=1999 --json
 
       retgen search my-index --queries queries.jsonl --with unigen --model my-model --out run.trec
+
+      retgen search my-index "exports" --with unigen --model my-model --strategy exact --filter year=1999
     """
     if (with_ == UNIGEN) != (model is not None):
         raise UsageError("--with unigen and --model go together", mend="Give both, or neither")
-    if model is not None and (filters or explain):
-        raise UsageError("UniGen takes no metadata filter and has no explanation", mend="Use --with bm25 for that")
+    if model is not None and explain:
+        raise UsageError("UniGen has no explanation", where="--explain", mend="Use --with bm25 for that")
+    docid_search = DocidSearch(strategy, rule, max_expansions)
+    docid_search.check_model(model)
     if (query is None) == (queries is None):
         raise UsageError("give a question, or a file of them with --queries", mend="One of the two, not both")
 
@@ -83,7 +91,8 @@ def search(
         from retgen.cli.ask_unigen import open_model
 
         wide = min(len(opened), 4 * depth) if opened.corpus.chunked else depth
-        passages = open_model(model, opened, device, wide).search(asked, k=wide)
+        system = open_model(model, opened, device, wide, docid_search, keep)
+        passages = system.search(asked, k=wide)
     else:
         passages = opened.search_passages(asked, depth, retriever=with_, filter=keep)
     run = opened.corpus.aggregate(passages).top(depth)
@@ -117,6 +126,7 @@ def parse_filters(conditions: Sequence[str]) -> DocumentFilter | None:
 
 
 def _show(index: Index, queries: Sequence[Query], run: Run, passages: Run, explain: str | None, as_json: bool) -> None:
+    from retgen.generative.docid_run import certificate_of
     from retgen.lexical import Analyzer
     from retgen.pipeline import Explainer
 
@@ -128,15 +138,19 @@ def _show(index: Index, queries: Sequence[Query], run: Run, passages: Run, expla
         if not as_json and len(queries) > 1:
             results().print(f"\n[{query.id}] {query.text}", style="bold", markup=False)
         if not as_json and not run[query.id]:
-            results().print("No document shares a word with this question.", markup=False)
+            results().print("No document fits this question.", markup=False)
         best = first_passages(index, passages, query.id)
+        certificate = certificate_of(run[query.id][0].components) if run[query.id] else None
         for hit in run[query.id]:
             document = index.corpus[best[hit.doc_id]]
             explanation = explainer.explain(query, document) if explainer is not None else None
             if as_json:
-                write_json(_as_json(query, hit, document, explanation, analyse))
+                told = _as_json(query, hit, document, explanation, analyse)
+                write_json(told if certificate is None else {**told, "certificate": certificate})
             else:
                 _print_hit(query, hit, document, explanation, analyse)
+        if certificate is not None and not as_json:
+            results().print(certificate_told(certificate), style="dim", markup=False)
 
 
 def language_of(index: Index) -> str:

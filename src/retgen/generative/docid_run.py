@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from retgen.docids.hits import Certificate, DocidHits
-from retgen.docids.table import DocidTable
 from retgen.types import Query, Run
+
+if TYPE_CHECKING:
+    from retgen.docids.hits import Certificate, DocidHits
+    from retgen.docids.table import DocidTable
 
 CERTIFICATE = ("certified", "tied", "expanded", "gap")
 """Components of every hit of an exact search; `certificate_of` reads them."""

@@ -1,15 +1,23 @@
-"""The documents of a generative retriever come and go, without a training and without a tree built anew."""
+"""The documents of a generative retriever come and go, without a training and without a tree built anew.
+
+Which of them a search may find is decided here too.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from retgen.docids.allowed import AllowedTree
+from retgen.docids.changes import Docids
 from retgen.docids.changing import ChangingDocids
 from retgen.docids.docid_tree import DocidTree
 from retgen.docids.live import LiveDocids
 from retgen.docids.table import DocidTable
+from retgen.errors import UnknownDocumentError
 from retgen.models.marks import without_marks
 
 if TYPE_CHECKING:
@@ -27,6 +35,8 @@ class LivingCollection:
     def __init__(self, docids: ChangingDocids, tokenizer: PreTrainedTokenizerBase) -> None:
         self.docids = docids
         self.tokenizer = tokenizer
+        self._whole: AllowedTree | None = None
+        self._only: frozenset[str] | None = None
 
     @property
     def table(self) -> DocidTable:
@@ -68,6 +78,19 @@ class LivingCollection:
         """
         self.docids.remove(doc_ids, corpus_fingerprint=corpus_fingerprint)
 
+    def only(self, documents: Iterable[str]) -> Self:
+        """The same system over some of its documents (a tenant's, those of a year): no search of it finds another.
+
+        Args:
+            documents: their ids; those that the system does not have are left out. What is added later is not among
+                them.
+        """
+        narrowed = copy.copy(self)
+        chosen = frozenset(documents)
+        narrowed._only = chosen if self._only is None else chosen & self._only
+        narrowed._whole = None
+        return narrowed
+
     def refresh(self) -> bool:
         """Take up the documents that another process added to the folder or removed; whether there were any.
 
@@ -81,6 +104,20 @@ class LivingCollection:
         if isinstance(self.docids, LiveDocids):
             self.docids.close()
 
+    def _allowed(self, docids: Docids, documents: Iterable[str] | None) -> AllowedTree:
+        """The tree as it may be searched; what `only` leaves of it is kept, with what it knows of the tree's hubs.
+
+        Raises:
+            UnknownDocumentError: one of ``documents`` has no docid.
+        """
+        table, tree = docids
+        if documents is not None:
+            asked = {doc_id: table.number(doc_id) for doc_id in documents}
+            return AllowedTree(tree, [n for doc_id, n in asked.items() if self._only is None or doc_id in self._only])
+        if self._whole is None or self._whole.tree is not tree:
+            self._whole = AllowedTree(tree, None if self._only is None else _present(table, self._only))
+        return self._whole
+
     def __enter__(self) -> Self:
         return self
 
@@ -88,3 +125,12 @@ class LivingCollection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _present(table: DocidTable, doc_ids: Iterable[str]) -> list[int]:
+    """Corpus numbers of those documents that a table has."""
+    numbers = []
+    for doc_id in doc_ids:
+        with contextlib.suppress(UnknownDocumentError):
+            numbers.append(table.number(doc_id))
+    return numbers

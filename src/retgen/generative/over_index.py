@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from retgen.connect.offline import OfflineWriter
 from retgen.connect.terms import TermWeights
@@ -10,19 +12,23 @@ from retgen.docids.table import DocidTable
 from retgen.errors import UsageError
 from retgen.generative.unigen import UniGen, UniGenSettings
 from retgen.pipeline import SearchableSource
-from retgen.types import DocumentSource, Retriever
+from retgen.types import DocumentFilter, DocumentSource, Query, Retriever, Run
 
 BM25_CONTEXT = "offline:bm25-context"
 """What `UniGenSettings.context` says of a model that reads the offline writer's contexts."""
 
 
-def open_unigen(path: str | Path, index: SearchableSource, *, device: str = "auto") -> UniGen:
+def open_unigen(
+    path: str | Path, index: SearchableSource, *, device: str = "auto", filter: DocumentFilter | None = None
+) -> UniGen:
     """Open a trained model over the index of the corpus it was trained on.
 
     Args:
         path: a model folder, as ``retgen train unigen`` writes it.
         index: its corpus and BM25 give the contexts of questions that come without one.
         device: ``auto``, ``cpu``, ``cuda``…
+        filter: keeps documents by their metadata; reads all of them once. No other is found, nor quoted in a context,
+            so that no other can be read out of an answer.
 
     Returns:
         The system, with a writer where its model reads contexts.
@@ -37,9 +43,17 @@ def open_unigen(path: str | Path, index: SearchableSource, *, device: str = "aut
     """
     fingerprint = getattr(index.corpus, "fingerprint", None)
     system = UniGen.open(path, corpus_fingerprint=fingerprint, device=device)
+    if filter is not None:
+        table = system.table
+        documents = (index.corpus[table.doc_id(number)] for number in table.present)
+        system = system.only(document.id for document in documents if filter(document))
     if system.settings.context == BM25_CONTEXT:
+        retriever = index.retriever("bm25")
         system.writer = bm25_context_writer(
-            system.table, index.retriever("bm25"), index.corpus, settings=system.settings
+            system.table,
+            retriever if filter is None else _Filtered(retriever, filter),
+            index.corpus,
+            settings=system.settings,
         )
     elif system.settings.context:
         raise UsageError(
@@ -48,6 +62,18 @@ def open_unigen(path: str | Path, index: SearchableSource, *, device: str = "aut
             mend="Give its questions their connectors from Python, or use a model of retgen train unigen",
         )
     return system
+
+
+class _Filtered:
+    """An index' BM25, which takes filters, with one."""
+
+    def __init__(self, retriever: Any, filter: DocumentFilter) -> None:
+        self._retriever, self._filter = retriever, filter
+
+    def search(self, queries: Sequence[Query], k: int = 100) -> Run:
+        """The best ``k`` documents of every query that the filter keeps."""
+        found: Run = self._retriever.search(queries, k, filter=self._filter)
+        return found
 
 
 def bm25_context_writer(

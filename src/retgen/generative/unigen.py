@@ -11,8 +11,6 @@ import torch
 
 from retgen.connect.writer import Writer
 from retgen.devices import length_sorted_batches, pick_device
-from retgen.docids.allowed import AllowedTree
-from retgen.docids.changes import Docids
 from retgen.docids.changing import ChangingDocids
 from retgen.docids.scoring import score_docids
 from retgen.docids.search import search as search_docids
@@ -86,7 +84,6 @@ class UniGen(LivingCollection, Component):
         super().__init__(docids, tokenizer)
         self.device = pick_device(device) if isinstance(device, str) else device
         self.model: UniGenForRetrievalAndAnswering = model.to(self.device)  # type: ignore[arg-type]
-        self._whole: AllowedTree | None = None
         self.writer = writer
         self.settings = settings or UniGenSettings()
         self.history: list[dict[str, float]] = []
@@ -240,15 +237,6 @@ class UniGen(LivingCollection, Component):
                 for number, (text, score) in zip(numbers, decoded, strict=True):
                     answers[number] = Answer(queries[number].id, text, score)
         return hits.run(), answers
-
-    def _allowed(self, docids: Docids, documents: Iterable[str] | None) -> AllowedTree:
-        """The tree as it may be searched; the one without a filter is kept, with what it knows of the tree's hubs."""
-        table, tree = docids
-        if documents is not None:
-            return AllowedTree(tree, [table.number(doc_id) for doc_id in documents])
-        if self._whole is None or self._whole.tree is not tree:
-            self._whole = AllowedTree(tree)
-        return self._whole
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write model, tokenizer, docids, settings and the training's history as one folder.
