@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from retgen.errors import UsageError
 from retgen.models.cross_encoder_sources import load_cross_encoder
 from retgen.models.late_join import LateJoinConfig, LateJoinForSequenceClassification
+from retgen.models.pair_inputs import PairInputs
 from retgen.models.state_memory import StateMemory
 from retgen.recipes.reranking import keep_states
 from retgen.rerank.cross_encoder import CrossEncoder
@@ -72,6 +73,26 @@ def test_states_are_made_once_and_change_nothing(encoder: Path) -> None:
     model.memory.clear()
     np.testing.assert_allclose(reranker.predict(PAIRS), scores, atol=1e-6)
     assert len(model.memory) == 0
+
+
+def test_a_long_passage_is_met_in_few_lengths(encoder: Path) -> None:
+    torch.manual_seed(0)
+    model, tokenizer = load_cross_encoder(f"warm:{encoder}", join_layer=1, match_marks=True, dropout=0.0)
+    reranker = CrossEncoder(model, tokenizer, max_length=40, query_share=0.75, device="cpu", dtype="fp32")
+    long = "oxygen iron gold " * 20
+    queries = ["who " * times for times in range(1, 16)]
+    rows = reranker.inputs.rows([(query, long) for query in queries])
+    plain = PairInputs(tokenizer, 40, 0.75).rows([(query, long) for query in queries])
+    passages = [sum(kind % 2 for kind in row["token_type_ids"]) - 1 for row in rows]
+    fitting = [sum(row["token_type_ids"]) - 1 for row in plain]
+    assert passages == [tokens // 16 * 16 if tokens > 16 else tokens for tokens in fitting]
+    assert {32, 16} <= set(passages)
+    for row, whole in zip(rows, plain, strict=True):
+        assert row["input_ids"] == [*whole["input_ids"][: len(row["input_ids"]) - 1], tokenizer.sep_token_id]
+        assert {len(values) for values in row.values()} == {len(row["input_ids"])}
+    # What fits is left whole.
+    (short,) = reranker.inputs.rows([("who", "oxygen iron gold")])
+    assert short["input_ids"] == PairInputs(tokenizer, 40).rows([("who", "oxygen iron gold")])[0]["input_ids"]
 
 
 def test_processes_share_states_through_a_store(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,8 @@ class PairInputs:
         max_length: tokens of a pair, special ones included; at least 16.
         query_share: of these tokens, the most that the query may take.
         match_marks: whether the model reads marks, see `retgen.models.match_marks`.
+        cut_step: a passage that does not fit is cut to a multiple of so many tokens. Where it is cut depends on the
+            query; a model that keeps what it made of a passage (`retgen.models.late_join`) meets it in few lengths so.
 
     Raises:
         UsageError: ``max_length`` or ``query_share`` is out of range, or the tokenizer has no token types to mark.
@@ -44,6 +46,7 @@ class PairInputs:
         query_share: float = 0.5,
         *,
         match_marks: bool = False,
+        cut_step: int = 1,
     ) -> None:
         if max_length < SHORTEST:
             raise UsageError(f"a pair needs at least {SHORTEST} tokens; got max_length={max_length}")
@@ -53,9 +56,10 @@ class PairInputs:
         self.max_length = max_length
         self.query_share = query_share
         self.match_marks = match_marks
-        if match_marks and "token_type_ids" not in tokenizer.model_input_names:
+        self.cut_step = cut_step
+        if (match_marks or cut_step > 1) and "token_type_ids" not in tokenizer.model_input_names:
             raise UsageError(
-                "match marks are token types, and this tokenizer makes none",
+                "what tells query and passage apart are token types, and this tokenizer makes none",
                 mend="Use the tokenizer of the model's own family",
             )
 
@@ -73,6 +77,8 @@ class PairInputs:
         )
         names = list(encoded.keys())
         rows = [{name: encoded[name][number] for name in names} for number in range(len(pairs))]
+        if self.cut_step > 1:
+            rows = [self._cut_passage(row) if len(row["input_ids"]) == self.max_length else row for row in rows]
         if self.match_marks:
             special = set(self.tokenizer.all_special_ids)
             for row in rows:
@@ -99,6 +105,12 @@ class PairInputs:
     def __call__(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
         """The pairs as one batch."""
         return self.padded(self.rows(pairs))
+
+    def _cut_passage(self, row: Row) -> Row:
+        """A full row with its passage at a multiple of ``cut_step`` tokens, its last [SEP] kept."""
+        tokens = sum(row["token_type_ids"]) - 1
+        less = tokens % self.cut_step if tokens > self.cut_step else 0
+        return {name: [*values[: len(values) - 1 - less], values[-1]] for name, values in row.items()}
 
     def _cut(self, query: str) -> str:
         most = int(self.max_length * self.query_share)

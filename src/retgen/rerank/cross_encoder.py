@@ -30,6 +30,8 @@ PRESETS: Mapping[str, int] = {"jpr": 512, "jpr-beir": 512, "upr": 512, "authors-
 """Tokens of a pair: what the paper says, and what its authors' code does. The names are those of the generator's."""
 _BLOCK = 8192
 """Pairs that are tokenised, and sorted by length, at once."""
+_CUT_STEP = 16
+"""Of models that keep what they made of a passage: too long ones are cut to a multiple of so many tokens."""
 _OCCLUSIONS = 64
 
 
@@ -87,6 +89,7 @@ class CrossEncoder(CandidateReranker):
             min(max_length, longest_input(model, tokenizer) or max_length),
             query_share,
             match_marks=reads_match_marks(model.config),
+            cut_step=_CUT_STEP if hasattr(model.config, "join_layer") else 1,
         )
         self.batch_tokens = batch_tokens
         cast_trunk(model, self.dtype)
