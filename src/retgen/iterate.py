@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,12 +26,14 @@ class Round:
         queries: with the connectors this round read.
         run: documents found.
         answers: one for every query.
+        seconds: that it took, its connectors and any refit included.
     """
 
     number: int
     queries: list[Query]
     run: Run
     answers: list[Answer]
+    seconds: float = 0.0
 
 
 def iterate(
@@ -69,10 +72,12 @@ def iterate(
     for name, value in (("feedback_documents", feedback_documents), ("words", words), ("k", k)):
         if value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}")
+    begin = time.perf_counter()
     current = system.with_connectors(queries)
     done: list[Round] = []
     for number in range(rounds + 1):
         if number > 0:
+            begin = time.perf_counter()
             if refit is not None:
                 system = refit(number, system)
             last = done[-1]
@@ -88,7 +93,7 @@ def iterate(
             )
         report = None if progress is None else _at(progress, number)
         run, answers = system.search_and_answer(current, k=k, progress=report)
-        done.append(Round(number, list(current), run, answers))
+        done.append(Round(number, list(current), run, answers, time.perf_counter() - begin))
     return done
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -22,6 +23,8 @@ from retgen.llm.ledger import Ledger
 from tests.llm.serving import MODEL, delivered, save_chat_model, served, spoiled
 
 DOCUMENTS = 40
+KILLS = 3
+"""In this suite; ``benchmarks/bench_llm_throughput.py`` kills 20 times."""
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,15 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("model")
     save_chat_model(folder)
     with served(folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same, for those with the key ``sk-right`` alone."""
+    folder = tmp_path_factory.mktemp("keyed")
+    save_chat_model(folder)
+    with served(folder, "--key", "sk-right") as address:
         yield address
 
 
@@ -68,7 +80,7 @@ def test_killed_at_random_moments_the_output_is_that_of_an_uninterrupted_run(
             before = len(delivered(log))
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
             wanted = before + chance.randint(1, 9)
-            while process.poll() is None and (kills >= 3 or len(delivered(log)) < wanted):
+            while process.poll() is None and (kills >= KILLS or len(delivered(log)) < wanted):
                 time.sleep(0.01)
             if process.poll() is None:
                 os.kill(process.pid, signal.SIGKILL)
@@ -160,6 +172,70 @@ def test_a_wrong_key_is_named_and_never_shown(corpus: Path, tmp_path: Path, monk
     assert all(b"sk-wrong-and-secret" not in file.read_bytes() for file in tmp_path.iterdir() if file.is_file())
 
 
+@pytest.mark.parametrize("why", ["budget", "rate", "key", "model", "host"])
+def test_each_reason_to_stop_is_one_message_and_the_same_command_goes_on(
+    why: str, keyed: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half is done, something is wrong, it is put right: the output is that of a run that was never stopped."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-right")
+    right = arguments(corpus, "summarise", *chat(keyed))
+    fresh = [*right]
+    fresh[fresh.index("--out") + 1] = str(tmp_path / "fresh.jsonl")
+    fresh[fresh.index("--ledger") + 1] = str(tmp_path / "fresh.sqlite")
+    assert run(*fresh).exit_code == 0
+    assert run(*right, "--budget-tokens", "3000").exit_code == 1
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        kept = len(ledger)
+    assert 0 < kept < DOCUMENTS
+
+    wrong, said, with_proxy = [*right], "", contextlib.nullcontext(keyed)
+    if why == "budget":
+        wrong, said = [*right, "--budget-tokens", "10"], "the budget is spent: 0 of 10 tokens"
+    elif why == "rate":
+        options = ("--faults", "1", "--kinds", "refuse", "--retry-after", "3600")
+        with_proxy, said = spoiled(keyed, tmp_path / "log", *options), "the endpoint asks to wait 3600 s"  # type: ignore[assignment]
+    elif why == "key":
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-and-secret")
+        said = "the endpoint refuses the key in OPENAI_API_KEY"
+    elif why == "model":
+        wrong[wrong.index("--model") + 1] = "another"
+        said, kept = "the endpoint does not know the model 'another'", 0
+    else:
+        with_proxy, said = contextlib.nullcontext("http://127.0.0.1:9/v1"), "the endpoint cannot be reached"
+    with with_proxy as address:
+        wrong[wrong.index("--endpoint") + 1] = address
+        result = run(*wrong)
+    assert result.exit_code == 1
+    assert result.output.count("Error:") == 1
+    assert said in result.output
+    assert f"{kept} of {DOCUMENTS} prompts have their completion in the ledger" in result.output
+    assert "Traceback" not in result.output
+    assert "sk-" not in result.output
+    assert not (tmp_path / "out.jsonl").exists()
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-right")
+    done = run(*right, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["cached"] >= kept
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "fresh.jsonl").read_bytes()
+
+
+def test_docids_are_measured_beside_the_documents_first_words(url: str, corpus: Path, tmp_path: Path) -> None:
+    told = json.loads(run(*arguments(corpus, "summarise", *chat(url), "--json")).stdout)["quality"]
+    kept = json.loads((tmp_path / "out.jsonl.quality.json").read_text())
+    assert kept["docids"] == told
+    assert (told["documents"], told["unit"], told["sharing"]) == (DOCUMENTS, "words", 0)
+    assert kept["lead"]["overlap"] == 1.0
+    shown = run(*arguments(corpus, "summarise", "--words", "3", "--tokenizer", str(tmp_path / "nowhere")))
+    assert shown.exit_code == 1
+    assert "nowhere" in shown.output
+    by_words = run(*arguments(corpus, "summarise", "--words", "3"))
+    # "Metal 1 melts", "Metal 2 melts", …: the second word tells them apart.
+    assert "unique after 2.0 words" in by_words.output.replace("\n", " ")
+    refused = run(*arguments(corpus, "contextualise", "--queries", str(corpus), "--tokenizer", "x"))
+    assert refused.exit_code == 2
+
+
 def test_a_batch_endpoint_by_files(url: str, corpus: Path, tmp_path: Path) -> None:
     """What a provider does with the file is done here by sending its lines to the server one by one."""
     import urllib.request
@@ -179,7 +255,9 @@ def test_a_batch_endpoint_by_files(url: str, corpus: Path, tmp_path: Path) -> No
     answers.append({"custom_id": lines[0]["custom_id"], "response": None, "error": {"code": "batch_expired"}})
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
     collect = ["ledger", "collect", str(tmp_path / "ledger.sqlite"), str(requests), str(tmp_path / "answers.jsonl")]
-    told = json.loads(run(*collect, "--json").stdout)
+    told = json.loads(run(*collect, "--price", "1", "2", "--json").stdout)
+    (sums,) = map(json.loads, run("ledger", "stats", str(tmp_path / "ledger.sqlite"), "--json").stdout.splitlines())
+    assert sums["cost"] == pytest.approx((sums["prompt_tokens"] + 2 * sums["completion_tokens"]) / 1e6) > 0
     assert (told["added"], told["known"], list(told["failed"])) == (DOCUMENTS - 1, 0, [lines[0]["custom_id"]])
     assert json.loads(run(*command, "--json").stdout)["cached"] == DOCUMENTS - 1
     assert "has everything" in run(*command, "--batch-file", str(requests)).stdout

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retgen.cli import connect_options as options
 from retgen.cli.connect_jobs import Job, check_job, open_job
 from retgen.cli.connect_progress import standing_bar
 from retgen.cli.connect_writers import ChatOptions, WriterOptions, open_writer
@@ -15,7 +18,11 @@ from retgen.cli.running import counted, messages, results, write_json
 from retgen.errors import RetgenError, UsageError
 
 if TYPE_CHECKING:
+    from retgen.cli.connect_jobs import Text
     from retgen.connect import Writer
+    from retgen.connect.docid_quality import DocidQuality
+
+INTERRUPTED = 130
 
 
 def connect(
@@ -47,47 +54,32 @@ def connect(
     words: Annotated[
         int | None, typer.Option(help="Length asked for; 30 for summaries, 60 for contexts.", min=1)
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="chat: the model's name at the endpoint; local: folder or hub id.")
-    ] = None,
-    endpoint: Annotated[
-        str | None, typer.Option(help="chat: e.g. http://localhost:8000/v1; OpenAI's by default.", metavar="URL")
-    ] = None,
-    key_variable: Annotated[
-        str, typer.Option(help="chat: the environment variable that holds the key.")
-    ] = "OPENAI_API_KEY",
-    ledger: Annotated[
-        Path,
-        typer.Option(help="Keeps every completion; give the same one again to go on.", envvar="RETGEN_LEDGER"),
-    ] = Path("retgen-ledger.sqlite"),
-    prompts: Annotated[
-        Path | None, typer.Option(help="A .yaml of prompts in the place of the paper's.", metavar="FILE")
-    ] = None,
-    temperature: Annotated[float, typer.Option(help="0: the likeliest words.", min=0.0)] = 0.0,
+    model: options.Model = None,
+    endpoint: options.EndpointUrl = None,
+    key_variable: options.KeyVariable = options.KEY_VARIABLE,
+    ledger: options.LedgerFile = options.LEDGER,
+    prompts: options.Prompts = None,
+    temperature: options.Temperature = 0.0,
     seed: Annotated[int, typer.Option(help="Of the draws, and sent to the endpoint.", min=0)] = 0,
-    max_tokens: Annotated[
-        int | None, typer.Option(help="Of a completion; by default three a word, and a few to spare.", min=1)
-    ] = None,
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option(help="chat: NAME=JSON, sent along; NAME=null leaves one out. Several times.", metavar="NAME=JSON"),
-    ] = None,
-    concurrency: Annotated[int, typer.Option(help="chat: requests under way at a time.", min=1)] = 16,
-    timeout: Annotated[float, typer.Option(help="chat: seconds for one attempt.", min=0.1)] = 120.0,
-    attempts: Annotated[int, typer.Option(help="chat: attempts for one prompt, in each of two rounds.", min=1)] = 8,
-    requests_per_minute: Annotated[float | None, typer.Option(help="chat: a limit of the endpoint to keep.")] = None,
-    tokens_per_minute: Annotated[float | None, typer.Option(help="chat: likewise.")] = None,
-    budget_tokens: Annotated[int | None, typer.Option(help="chat: stop before so many tokens are spent.")] = None,
-    budget_money: Annotated[float | None, typer.Option(help="chat: likewise; needs --price.")] = None,
-    price: Annotated[
-        tuple[float, float] | None,
-        typer.Option(help="chat: of a million tokens of prompts, and of completions.", metavar="PROMPT COMPLETION"),
-    ] = None,
+    max_tokens: options.MaxTokens = None,
+    parameter: options.Parameters = None,
+    concurrency: options.Concurrency = options.CONCURRENCY,
+    timeout: options.Timeout = options.TIMEOUT,
+    attempts: options.Attempts = options.ATTEMPTS,
+    requests_per_minute: options.RequestsPerMinute = None,
+    tokens_per_minute: options.TokensPerMinute = None,
+    budget_tokens: options.BudgetTokens = None,
+    budget_money: options.BudgetMoney = None,
+    price: options.PriceOf = None,
     batch_file: Annotated[
         Path | None,
         typer.Option(help="chat: write what is to be asked for a provider's batch endpoint, and ask nothing."),
     ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Write OUT even if some prompts failed.")] = False,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Of `summarise`: count the docids' tokens by this model's (folder or hub id), not words."),
+    ] = None,
     device: Annotated[str, typer.Option(help="local: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
@@ -97,6 +89,9 @@ def connect(
     Every completion is in the ledger before anything else happens to it, and is never paid again. OUT is written at
     the end, whole: a line for each document or question, to be read and edited. Prompts that fail are tried again when
     the others are done; if some fail then too, they are named in OUT.failed.jsonl and OUT is not written (--partial).
+
+    Summaries become docids: they are tidied and kept short, and one that is empty or an excuse gives way to the
+    document's first words, by the writer "lead". How good they are as names is said, and kept in OUT.quality.json.
 
     Examples:
 
@@ -125,31 +120,39 @@ def connect(
         price=price,
         parameters=tuple(parameter or ()),
     )
-    options = WriterOptions(writer, model, ledger, prompts, temperature, seed, max_tokens, device, chat)
-    options.check(batch=batch_file is not None)
+    chosen = WriterOptions(writer, model, ledger, prompts, temperature, seed, max_tokens, device, chat)
+    chosen.check(batch=batch_file is not None)
+    if tokenizer is not None and job != "summarise":
+        raise UsageError(f"--job {job} makes no use of --tokenizer", mend="Leave --tokenizer out")
     made = open_job(job, corpus, queries, run, answers, words=words, round=round, feedback=feedback, skip_bad=skip_bad)
-    with standing_bar(job) as standing:
-        opened = open_writer(options, made.corpus, standing)
-        if batch_file is not None:
-            _write_batch(batch_file, opened, made, ledger, as_json)
-            return
-        failed = _write(made, opened, out, partial)
+    try:
+        with standing_bar(job) as standing:
+            opened = open_writer(chosen, made.corpus, standing)
+            if batch_file is not None:
+                _write_batch(batch_file, opened, made, ledger, as_json)
+                return
+            texts, failed = _write(made, opened, out, partial)
+    except KeyboardInterrupt:
+        kept = "" if writer == "offline" else f" What was received is in {ledger}:"
+        typer.echo(f"Interrupted.{kept} run the same command again to go on", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    quality = _quality(made, texts, out, tokenizer) if job == "summarise" else None
     if as_json:
         told = {"out": str(out), "job": job, "writer": opened.name, "items": len(made.ids), "failed": failed}
-        write_json({**told, **standing.sums})
+        write_json({**told, **standing.sums, **({} if quality is None else {"quality": quality["docids"].to_json()})})
         return
-    results().print(
-        f"{out}: {counted(len(made.ids) - failed, 'text', 'texts')} by {opened.name}{standing.sentence}", markup=False
-    )
+    results().print(f"{out}: {counted(len(texts), 'text', 'texts')} by {opened.name}{standing.sentence}", markup=False)
+    for name, found in (quality or {}).items():
+        results().print(f"{name}: {found}", markup=False)
 
 
-def _write(job: Job, writer: Writer, out: Path, partial: bool) -> int:
-    """Have everything written; the number of items that got nothing."""
+def _write(job: Job, writer: Writer, out: Path, partial: bool) -> tuple[dict[int, Text], int]:
+    """Have everything written; the texts by number, and how many items got none."""
     from retgen.llm.errors import CompletionsFailedError
 
     failures = out.with_name(f"{out.name}.failed.jsonl")
     try:
-        texts, name = job.ask(writer)
+        texts = job.ask(writer)
     except CompletionsFailedError as error:
         job.write_failures(failures, error.reasons)
         number = len(error.reasons)
@@ -161,12 +164,43 @@ def _write(job: Job, writer: Writer, out: Path, partial: bool) -> int:
                 where=failures,
                 mend="Run it again: the others are in the ledger and cost nothing. Or pass --partial to write these",
             ) from error
-        job.write(out, {place: text for place, text in enumerate(error.texts) if text is not None}, writer.name)
+        kept = {place: text for place, text in enumerate(error.texts) if text is not None}
+        texts = job.finish(kept, writer.name)
+        job.write(out, texts)
         messages().print(f"{failures}: {counted(number, 'item', 'items')} without a text", markup=False)
-        return number
-    job.write(out, dict(enumerate(texts)), name)
+        return texts, number
+    job.write(out, texts)
     failures.unlink(missing_ok=True)
-    return 0
+    return texts, 0
+
+
+def _quality(job: Job, texts: Mapping[int, Text], out: Path, tokenizer: str | None) -> dict[str, DocidQuality]:
+    """How good these docid texts are as names, and the documents' first words beside them; kept beside OUT."""
+    from retgen.connect.docid_quality import docid_quality
+    from retgen.connect.docid_texts import LEAD, DocidText
+    from retgen.connect.extract import lead
+    from retgen.store import write_atomic
+
+    tokenise = None
+    if tokenizer is not None:
+        from retgen.models.pretrained import load_tokenizer
+
+        loaded = load_tokenizer(tokenizer)
+
+        def tokenise(text: str) -> list[int]:
+            return list(loaded(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    documents = [job.corpus.at(number) for number in texts]
+    docids = [DocidText(text.text, text.writer, text.repair, text.cut) for text in texts.values()]
+    length = max(1, round(sum(len(docid.text.split()) for docid in docids) / max(1, len(docids))))
+    leads = [DocidText(lead(document.text, length), LEAD) for document in documents]
+    found = {
+        "docids": docid_quality(documents, docids, tokenise=tokenise),
+        f"the first {length} words, for comparison": docid_quality(documents, leads, tokenise=tokenise),
+    }
+    content = {"docids": found["docids"].to_json(), "lead": [*found.values()][1].to_json()}
+    write_atomic(out.with_name(f"{out.name}.quality.json"), json.dumps(content, indent=1) + "\n")
+    return found
 
 
 def _write_batch(path: Path, writer: Writer, job: Job, ledger: Path, as_json: bool) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retgen.cli.corpus_or_index import documents_of, is_index
 from retgen.cli.running import skipping
@@ -14,6 +14,7 @@ from retgen.errors import UsageError
 
 if TYPE_CHECKING:
     from retgen.connect import Writer
+    from retgen.connect.docid_texts import Repair
     from retgen.connect.prompted import PromptedWriter
     from retgen.corpus import Corpus
     from retgen.llm.requests import CompletionRequest
@@ -39,6 +40,19 @@ def check_job(job: str, queries: str | None, run: Path | None, answers: Path | N
             raise UsageError(f"--job {job} makes no use of {option}", mend=f"Leave {option} out")
 
 
+class Text(NamedTuple):
+    """A text, who is said to have written it, and what had to be done to it (of docids, see `DocidText`)."""
+
+    text: str
+    writer: str
+    repair: Repair = ""
+    cut: bool = False
+
+
+Texts = dict[int, Text]
+"""By the number of the document or question they are for."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One job over one collection.
@@ -46,20 +60,22 @@ class Job:
     Args:
         corpus: its documents.
         ids: of the documents or questions that get a text.
-        ask: has a writer write all texts; gives them and who is said to have written them.
+        ask: has a writer write all texts.
         requests: the prompts of all texts.
         row: the line of a text, from its number, itself and its writer.
+        finish: what becomes of completions by number, and their writer, where not all items got one.
     """
 
     corpus: Corpus
     ids: Sequence[str]
-    ask: Callable[[Writer], tuple[list[str], str]]
+    ask: Callable[[Writer], Texts]
     requests: Callable[[PromptedWriter], Iterable[CompletionRequest]]
     row: Callable[[int, str, str], dict[str, object]]
+    finish: Callable[[Mapping[int, str], str], Texts]
 
-    def write(self, out: Path, texts: Mapping[int, str], writer: str) -> None:
+    def write(self, out: Path, texts: Mapping[int, Text]) -> None:
         """Write down the texts of these numbers."""
-        _write_rows(out, (self.row(number, text, writer) for number, text in sorted(texts.items())))
+        _write_rows(out, (self.row(number, text.text, text.writer) for number, text in sorted(texts.items())))
 
     def write_failures(self, out: Path, reasons: Mapping[int, str]) -> None:
         """Write down which items got no text, and why."""
@@ -100,6 +116,7 @@ def open_job(
 
 
 def _summaries(documents: Corpus, length: Mapping[str, int]) -> Job:
+    from retgen.connect.docid_texts import docid_texts
     from retgen.llm.prompts import DEFAULT_SUMMARY_WORDS
 
     words = length.get("words", DEFAULT_SUMMARY_WORDS)
@@ -108,12 +125,20 @@ def _summaries(documents: Corpus, length: Mapping[str, int]) -> Job:
         document = documents.at(number)
         return {"id": document.id, "about": document.title, "text": text, "writer": writer, "round": 0}
 
+    def finish(written: Mapping[int, str], writer: str) -> Texts:
+        made = docid_texts([documents.at(number) for number in written], [*written.values()], writer, words=words)
+        return {
+            number: Text(docid.text, docid.writer, docid.repair, docid.cut)
+            for number, docid in zip(written, made, strict=True)
+        }
+
     return Job(
         documents,
         documents.ids,
-        lambda writer: (writer.summarise(list(documents), words), writer.name),
+        lambda writer: finish(dict(enumerate(writer.summarise(list(documents), words))), writer.name),
         lambda writer: writer.summary_requests(documents, words),
         row,
+        finish,
     )
 
 
@@ -124,9 +149,10 @@ def _contexts(documents: Corpus, queries: list[Query], length: Mapping[str, int]
     return Job(
         documents,
         [query.id for query in queries],
-        lambda writer: _texts_of(writer.contextualise(queries, words), writer),
+        lambda writer: _texts_of(writer.contextualise(queries, words)),
         lambda writer: writer.context_requests(queries, words),
         _row_of(queries, 0),
+        _as_they_are,
     )
 
 
@@ -154,9 +180,10 @@ def _pseudo_answers(documents: Corpus, triplets: list[Triplet], file: str) -> Jo
     return Job(
         documents,
         [query.id for query in queries],
-        lambda writer: (writer.answer(queries, first), writer.name),
+        lambda writer: _as_they_are(dict(enumerate(writer.answer(queries, first))), writer.name),
         lambda writer: writer.answer_requests(queries, first),
         row,
+        _as_they_are,
     )
 
 
@@ -187,16 +214,20 @@ def _enhancements(
     return Job(
         documents,
         [query.id for query in queries],
-        lambda writer: _texts_of(writer.enhance(queries, shown, given, words, round), writer),
+        lambda writer: _texts_of(writer.enhance(queries, shown, given, words, round)),
         lambda writer: writer.enhance_requests(queries, shown, given, words),
         _row_of(queries, round),
+        _as_they_are,
     )
 
 
-def _texts_of(connectors: Sequence[Connector], writer: Writer) -> tuple[list[str], str]:
+def _texts_of(connectors: Sequence[Connector]) -> Texts:
     # The connector's own name for its writer: a BM25 context is not called after a language model.
-    name = connectors[0].writer if connectors else writer.name
-    return [connector.text for connector in connectors], name
+    return {number: Text(connector.text, connector.writer) for number, connector in enumerate(connectors)}
+
+
+def _as_they_are(written: Mapping[int, str], writer: str) -> Texts:
+    return {number: Text(text, writer) for number, text in written.items()}
 
 
 def _row_of(queries: Sequence[Query], round: int) -> Callable[[int, str, str], dict[str, object]]:

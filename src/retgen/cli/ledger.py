@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from retgen.cli.connect_options import PriceOf
 from retgen.cli.options import AsJson
 from retgen.cli.running import counted, messages, progress_bars, results, write_json
 from retgen.errors import ArtefactError
@@ -137,19 +138,21 @@ def collect(
         Path,
         typer.Argument(help="What the provider's batch endpoint gave back.", show_default=False, metavar="ANSWERS"),
     ],
+    price: PriceOf = None,
     as_json: AsJson = False,
 ) -> None:
     """Take the answers of a provider's batch endpoint; the same retgen connect then finds them here.
 
     Example:
 
-      retgen ledger collect retgen-ledger.sqlite requests.jsonl answers.jsonl
+      retgen ledger collect retgen-ledger.sqlite requests.jsonl answers.jsonl --price 0.075 0.30
     """
     from retgen.llm.batch_files import collect_batch
     from retgen.llm.ledger import Ledger
+    from retgen.llm.limits import Price
 
     with Ledger(ledger) as opened:
-        made = collect_batch(requests, answers, opened)
+        made = collect_batch(requests, answers, opened, price=None if price is None else Price(*price))
     if as_json:
         write_json({"added": made.added, "known": made.known, "failed": made.failed})
         return

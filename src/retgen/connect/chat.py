@@ -23,6 +23,7 @@ class ChatWriter(PromptedWriter):
         prompts: job → prompt, in the place of the paper's.
         sampling: of all jobs, or job → sampling; greedy with seed 0 by default.
         document_words: words of a document that the model is shown.
+        most_failed: share of a job's prompts that may get no completion, see `PromptedWriter`.
 
     Reference:
         UniGen, "LLM-based Connectors Generation" and "Iterative Enhancement Strategy".
@@ -42,9 +43,13 @@ class ChatWriter(PromptedWriter):
         prompts: Mapping[str, Prompt] | None = None,
         sampling: Sampling | Mapping[str, Sampling] | None = None,
         document_words: int = 1500,
+        most_failed: float = 0.0,
     ) -> None:
-        super().__init__(model, prompts=prompts, sampling=sampling, document_words=document_words)
+        super().__init__(
+            model, prompts=prompts, sampling=sampling, document_words=document_words, most_failed=most_failed
+        )
         self.client = client
+        self.ledger = client.ledger
 
     def complete(self, requests: Iterable[CompletionRequest], total: int) -> list[Outcome]:
         """What became of each request, see `EndpointClient.complete`."""

@@ -55,6 +55,7 @@ class LocalWriter(PromptedWriter):
         prompts: job → prompt, in the place of the paper's.
         sampling: of all jobs, or job → sampling; its parameters may name ``top_k``.
         document_words: words of a document that the model is shown.
+        most_failed: share of a job's prompts that may get no completion, see `PromptedWriter`.
         batch_tokens: most tokens of a batch, prompts and completions, after padding.
         on_standing: told after every prompt how far it has come.
 
@@ -72,10 +73,13 @@ class LocalWriter(PromptedWriter):
         prompts: Mapping[str, Prompt] | None = None,
         sampling: Sampling | Mapping[str, Sampling] | None = None,
         document_words: int = 1500,
+        most_failed: float = 0.0,
         batch_tokens: int = 8192,
         on_standing: OnStanding | None = None,
     ) -> None:
-        super().__init__(name, prompts=prompts, sampling=sampling, document_words=document_words)
+        super().__init__(
+            name, prompts=prompts, sampling=sampling, document_words=document_words, most_failed=most_failed
+        )
         unknown = sorted({key for each in self.sampling.values() for key in each.parameters} - _OURS)
         if unknown:
             raise UsageError(

@@ -12,16 +12,22 @@ from dataclasses import dataclass, field
 from retgen.connect.extract import lead, plain
 from retgen.errors import UsageError
 from retgen.llm.errors import CompletionsFailedError
+from retgen.llm.ledger import Ledger
 from retgen.llm.outcomes import Outcome
 from retgen.llm.prompt_files import checked_prompts
 from retgen.llm.prompts import DEFAULT_CONTEXT_WORDS, DEFAULT_SUMMARY_WORDS, PROMPTS, Prompt
 from retgen.llm.requests import CompletionRequest
+from retgen.models.marks import without_marks
 from retgen.types import Answer, Connector, Document, Query
 
 JOBS = tuple(PROMPTS)
+QUESTION = "question"
+"""Who is said to have written a context where nothing was written: nobody, it is the question itself."""
 _ANSWER_WORDS = 6
 _TOKENS_PER_WORD = 3
 _SPARE_TOKENS = 16
+_REFUSED = frozenset({"refusal", "content_filter"})
+"""Reasons for an end after which what was written is an excuse, or half a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +76,15 @@ class PromptedWriter(ABC):
         prompts: job → prompt, in the place of the paper's (see `retgen.llm.read_prompts`).
         sampling: of all jobs, or job → sampling; a job that is left out is greedy with seed 0.
         document_words: words of a document that the model is shown, title included; the rest is cut off.
+        most_failed: share, 0 to 1, of the prompts of a job that may get no completion (too long, refused by the
+            endpoint's filter): their texts are empty. By default none may.
 
     Raises:
-        UsageError: an unknown job or field, or ``document_words`` below 1.
+        UsageError: an unknown job or field, ``document_words`` below 1, or ``most_failed`` not from 0 to 1.
     """
+
+    ledger: Ledger
+    """Where the completions are kept."""
 
     def __init__(
         self,
@@ -82,9 +93,13 @@ class PromptedWriter(ABC):
         prompts: Mapping[str, Prompt] | None = None,
         sampling: Sampling | Mapping[str, Sampling] | None = None,
         document_words: int = 1500,
+        most_failed: float = 0.0,
     ) -> None:
         if document_words < 1:
             raise UsageError(f"document_words must be at least 1; got {document_words}")
+        if not 0 <= most_failed <= 1:
+            raise UsageError(f"most_failed is a share from 0 to 1; got {most_failed}")
+        self.most_failed = most_failed
         self.model = model
         self.prompts = checked_prompts(prompts or {})
         given = dict.fromkeys(JOBS, sampling) if isinstance(sampling, Sampling) else dict(sampling or {})
@@ -159,11 +174,16 @@ class PromptedWriter(ABC):
     def contextualise(self, queries: Sequence[Query], words: int = DEFAULT_CONTEXT_WORDS) -> list[Connector]:
         """A context of about ``words`` words for each question: the paper's Q-Connector, written without a corpus.
 
+        A question for which the model wrote nothing is its own context, by the writer `QUESTION`. Signs that set docids
+        off in a BM25 context are replaced.
+
         Raises:
             CompletionsFailedError: some got none; the others are in the ledger.
         """
         texts = self._texts(self.context_requests(queries, words), len(queries))
-        return [Connector(text, self.name) for text in texts]
+        return [
+            self._connector(text, query.with_connector(None), 0) for query, text in zip(queries, texts, strict=True)
+        ]
 
     def answer(self, queries: Sequence[Query], documents: Sequence[Document]) -> list[str]:
         """A short answer to each query from the document beside it.
@@ -184,12 +204,19 @@ class PromptedWriter(ABC):
     ) -> list[Connector]:
         """A better context for each question from the previous round's documents and answer.
 
+        A question for which the model wrote nothing keeps the connector it has, or is its own context.
+
         Raises:
             UsageError: the three do not have the same length.
             CompletionsFailedError: some got none; the others are in the ledger.
         """
         texts = self._texts(self.enhance_requests(queries, documents, answers, words), len(queries))
-        return [Connector(text, self.name, round) for text in texts]
+        return [self._connector(text, query, round) for query, text in zip(queries, texts, strict=True)]
+
+    def _connector(self, text: str, query: Query, round: int) -> Connector:
+        if text:
+            return Connector(without_marks(text), self.name, round)
+        return query.connector if query.connector is not None else Connector(query.text, QUESTION, round)
 
     def _request(self, job: str, words: int, **values: object) -> CompletionRequest:
         if words < 1:
@@ -202,20 +229,26 @@ class PromptedWriter(ABC):
         return lead(document.contents, self.document_words)
 
     def _texts(self, requests: Iterable[CompletionRequest], total: int) -> list[str]:
-        return texts_of(self.complete(requests, total))
+        return texts_of(self.complete(requests, total), self.most_failed)
 
 
-def texts_of(outcomes: Sequence[Outcome]) -> list[str]:
-    """The texts of completions, each in one line.
+def texts_of(outcomes: Sequence[Outcome], most_failed: float = 0.0) -> list[str]:
+    """The texts of completions, each in one line; empty where the endpoint says that its model refused to write.
+
+    Args:
+        outcomes: of prompts.
+        most_failed: share of them that may have no completion; their texts are empty.
 
     Raises:
-        CompletionsFailedError: some have none.
+        CompletionsFailedError: more have none.
     """
     failed = {number: str(each.error) for number, each in enumerate(outcomes) if each.text is None}
-    texts = [None if each.text is None else plain(each.text) for each in outcomes]
-    if failed:
+    texts = [
+        None if each.text is None else "" if each.finish_reason in _REFUSED else plain(each.text) for each in outcomes
+    ]
+    if len(failed) > most_failed * len(texts):
         raise CompletionsFailedError(failed, texts)
-    return [text for text in texts if text is not None]
+    return [text or "" for text in texts]
 
 
 def _check_lengths(queries: Sequence[Query], **others: Sequence[object]) -> None:

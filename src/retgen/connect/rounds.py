@@ -34,8 +34,11 @@ def enhanced(
     Reference:
         UniGen, "Iterative Enhancement Strategy".
     """
-    found: list[list[Document]] = [
-        [documents[doc_id] for doc_id in run.doc_ids(query.id)[:feedback_documents]] for query in queries
-    ]
+    found = fed_back(queries, run, documents, feedback_documents)
     connectors = writer.enhance(queries, found, answers, words=words, round=number)
     return [query.with_connector(text) for query, text in zip(queries, connectors, strict=True)]
+
+
+def fed_back(queries: Sequence[Query], run: Run, documents: DocumentSource, number: int) -> list[list[Document]]:
+    """The first ``number`` documents that a round found for each query: what its writer is given."""
+    return [[documents[doc_id] for doc_id in run.doc_ids(query.id)[:number]] for query in queries]
