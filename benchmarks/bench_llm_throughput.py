@@ -5,7 +5,7 @@ as a real endpoint would, and remembers answers, so that the model is not what i
 prompts: the plain loop (a semaphore and the client, no retries, no ledger); ours with a fresh ledger; ours through a
 second proxy that spoils ``--faults`` of the answers: 429 with Retry-After, 500, dropped and reset connections, torn
 JSON, empty texts, answers that trickle in. All texts are compared; the benchmark fails where one differs, is lost, or
-was delivered whole twice. A ratio is the plain loop's time over ours.
+was delivered whole twice. A ratio is the plain loop's time over ours; processor seconds are this process' own.
 
 Then ``retgen connect`` is killed (-9) at ``--kills`` random moments and started again each time; its file must be the
 one of an uninterrupted run, byte by byte.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import platform
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import openai
@@ -75,33 +76,42 @@ def ours(url: str, requests: Sequence[CompletionRequest], concurrency: int, ledg
 
 def throughput(url: str, folder: Path, options: argparse.Namespace) -> dict[str, object]:
     requests = prompts(options.prompts)
-    seconds: dict[str, list[float]] = {"plain": [], "ours": [], "faults": []}
+    size = -(-len(requests) // options.slices)
+    parts = [requests[first : first + size] for first in range(0, len(requests), size)]
+    rows: dict[str, list[tuple[float, float]]] = {"plain": [], "ours": [], "faults": []}
     spoilt = 0
     with spoiled(url, folder / "held.log", "--delay", str(options.delay), "--remember") as held:
         expected = asyncio.run(plain_loop(held, requests, options.concurrency))  # the proxy learns the answers
         for turn in range(options.repeats):
-            start = time.perf_counter()
-            texts = {"plain": asyncio.run(plain_loop(held, requests, options.concurrency))}
-            seconds["plain"].append(time.perf_counter() - start)
-            start = time.perf_counter()
-            texts["ours"] = ours(held, requests, options.concurrency, folder / f"ours-{turn}.sqlite")
-            seconds["ours"].append(time.perf_counter() - start)
             log = folder / f"faults-{turn}.log"
-            settings = ("--faults", str(options.faults), "--seed", str(turn))
-            with spoiled(held, log, *settings, "--retry-after", str(RETRY_AFTER), "--slow", str(SLOW)) as spoiling:
-                start = time.perf_counter()
-                texts["faults"] = ours(spoiling, requests, options.concurrency, folder / f"faults-{turn}.sqlite")
-                seconds["faults"].append(time.perf_counter() - start)
+            settings = ("--faults", str(options.faults), "--seed", str(turn), "--slow", str(SLOW))
+            with spoiled(held, log, *settings, "--retry-after", str(RETRY_AFTER)) as spoiling:
+                ways: dict[str, Callable[[Sequence[CompletionRequest]], list[str]]] = {
+                    "plain": lambda part: asyncio.run(plain_loop(held, part, options.concurrency)),
+                    "ours": lambda part, n=turn: ours(held, part, options.concurrency, folder / f"ours-{n}.sqlite"),
+                    "faults": lambda part, at=spoiling, n=turn: ours(
+                        at, part, options.concurrency, folder / f"faults-{n}.sqlite"
+                    ),
+                }
+                texts: dict[str, list[str]] = {name: [] for name in ways}
+                took = dict.fromkeys(ways, (0.0, 0.0))
+                for part, (name, way) in itertools.product(parts, ways.items()):
+                    start, cpu = time.perf_counter(), time.process_time()
+                    texts[name] += way(part)
+                    wall, used = time.perf_counter() - start, time.process_time() - cpu
+                    took[name] = (took[name][0] + wall, took[name][1] + used)
             for name, found in texts.items():
+                rows[name].append(took[name])
                 if found != expected:
                     raise SystemExit(f"the texts of {name!r} are not those of the plain loop")
             counts = delivered(log)
             if len(counts) != len(requests) or set(counts.values()) != {1}:
                 raise SystemExit(f"{sum(counts.values())} whole answers for {len(requests)} prompts")
             spoilt += sum(faults(log).values())
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    medians = {name: statistics.median(wall for wall, _ in found) for name, found in rows.items()}
     return {
         "seconds": {name: round(value, 2) for name, value in medians.items()},
+        "cpu_seconds": {name: round(statistics.median(cpu for _, cpu in found), 2) for name, found in rows.items()},
         "prompts_per_second": {name: round(len(requests) / value, 1) for name, value in medians.items()},
         "ratio": round(medians["plain"] / medians["ours"], 3),
         "ratio_with_faults": round(medians["plain"] / medians["faults"], 3),
@@ -152,22 +162,33 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--delay", type=float, default=0.25, help="seconds an answer is held")
     parser.add_argument("--faults", type=float, default=0.2, help="share of answers that are spoilt")
+    parser.add_argument(
+        "--slices", type=int, default=1, help="take turns so many times in one run, where the machine is not idle"
+    )
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--skip-throughput", action="store_true", help="only kill")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         save_chat_model(folder / "model")
         with served(folder / "model") as url:
-            print("throughput …", file=sys.stderr)
-            made = throughput(url, folder, options)
+            made: dict[str, object] = {}
+            if not options.skip_throughput:
+                print("throughput …", file=sys.stderr)
+                made = throughput(url, folder, options)
             print("kills …", file=sys.stderr)
             stopped = kills(url, folder, options) if options.kills else {}
-    settings = {name: getattr(options, name) for name in ("prompts", "concurrency", "delay", "faults", "repeats")}
+    settings = {
+        name: getattr(options, name) for name in ("prompts", "concurrency", "delay", "faults", "slices", "repeats")
+    }
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     if options.json:
         print(json.dumps({**settings, **made, **stopped, "retgen": retgen.__version__, **machine}))
+        return
+    if options.skip_throughput:
+        print(stopped)
         return
     seconds, rate = made["seconds"], made["prompts_per_second"]
     assert isinstance(seconds, dict)

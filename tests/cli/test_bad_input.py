@@ -261,6 +261,8 @@ class TestCurves:
         (said,) = objects(run("curves", tmp_path, "--out", tmp_path / "c.svg", "--json"))
         assert said["MRR@10"] == [{"step": 1, "values": [0.1, 0.1]}, {"step": 2, "values": [0.2, None]}]
         assert (tmp_path / "c.svg").read_text().startswith("<?xml")
+        (both,) = objects(run("curves", tmp_path, tmp_path, "--out", tmp_path / "two.svg", "--json"))
+        assert both[str(tmp_path)]["MRR@10"] == said["MRR@10"]
 
     def test_folders_of_older_settings_are_not_averaged(self, tmp_path: Path) -> None:
         self.histories(tmp_path)
@@ -307,9 +309,10 @@ class TestCurves:
         failure(2, "no finished stage of rounds 'iterations'", "curves", "--iterations", tmp_path, "--out", "r.svg")
 
     def test_what_cannot_be_drawn(self, tmp_path: Path) -> None:
-        failure(2, "no finished training stage 'base'", "curves", tmp_path / "nowhere", "--out", tmp_path / "c.png")
+        failure(2, "no such recipe", "curves", tmp_path / "nowhere", "--out", tmp_path / "c.png")
         self.histories(tmp_path)
-        failure(2, "a run has a picture of its own", "curves", tmp_path, tmp_path, "--out", tmp_path / "c.png")
+        failure(2, "bear their own names", "curves", tmp_path, tmp_path, "--title", "x", "--out", tmp_path / "c.png")
+        failure(2, "unknown stage 'bass'", "curves", "almanac", "--stage", "bass", "--out", tmp_path / "c.png")
         failure(2, ".gif", "curves", tmp_path, "--out", tmp_path / "c.gif")
         for history in tmp_path.glob("stages/*/history.json"):
             history.write_text("[]")

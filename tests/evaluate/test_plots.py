@@ -12,7 +12,7 @@ import pytest
 from matplotlib.colors import same_color
 
 from retgen.errors import MissingExtraError, UsageError
-from retgen.evaluate.plots import Curve, iteration_curves, learning_curves, save_figure
+from retgen.evaluate.plots import Curve, iteration_curves, learning_curves, save_figure, side_by_side
 
 MRR = Curve("MRR@10", [0, 100, 200], [[0.1, 0.5, 0.7], [0.3, 0.6, 0.9]])
 EM = Curve("EM", [0, 100, 200], [[0.0, 0.2, 0.3], [0.0, 0.4, 0.5]])
@@ -37,6 +37,17 @@ def test_iteration_curves_have_one_tick_per_round() -> None:
     left, _ = iteration_curves(base, Curve("BLEU-1", [0, 2], [0.2, 0.3])).axes
     assert [tick.get_text() for tick in left.get_xticklabels()] == ["0", "1", "2", "5"]
     assert not left.collections  # one seed: nothing to say about spread
+
+
+def test_several_panels_have_their_titles_and_one_legend() -> None:
+    other = Curve("MRR@10", [0, 2], [0.5, 0.6])
+    figure = side_by_side([("almanac", MRR, EM), ("squad", other, Curve("EM", [0, 2], [0.3, 0.4]))])
+    first, second, *twins = figure.axes
+    assert [first.get_title(), second.get_title(), len(twins)] == ["almanac", "squad", 2]
+    assert [tick.get_text() for tick in second.get_xticklabels()] == ["0", "2"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["MRR@10", "EM"]
+    with pytest.raises(UsageError, match="nothing to draw"):
+        side_by_side([])
 
 
 def test_curves_over_seeds_with_gaps() -> None:

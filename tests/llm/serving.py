@@ -20,15 +20,20 @@ CHAT_TEMPLATE = "{% for message in messages %}{{ message['role'] }}: {{ message[
 _HERE = Path(__file__).parent
 
 
-def save_chat_model(folder: Path) -> None:
-    """A two-layer GPT-2 with random weights, which writes the same words for the same prompt."""
+def save_chat_model(folder: Path, positions: int = 512) -> None:
+    """A two-layer GPT-2 with random weights, which writes the same words for the same prompt.
+
+    Args:
+        folder: to save it in.
+        positions: tokens that it reads and writes, a letter or so each.
+    """
     torch.manual_seed(0)
     tokenizer = byte_level_tokenizer(PreTrainedTokenizerFast)
     tokenizer._tokenizer.post_processor = None
     tokenizer.chat_template = CHAT_TEMPLATE
     config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=512, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=2,
-        initializer_range=0.4,
+        vocab_size=len(tokenizer), n_positions=positions, n_embd=32, n_layer=2, n_head=2, bos_token_id=0,
+        eos_token_id=2, initializer_range=0.4,
     )  # fmt: skip
     model = GPT2LMHeadModel(config).eval()
     with torch.no_grad():

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from retgen.recipes import Event, Results, run_recipe
-from retgen.recipes.loading import merge
+from retgen.recipes.merging import merge
 
 COLLECTION = {
     "documents": {

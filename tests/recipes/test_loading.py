@@ -10,7 +10,7 @@ import yaml
 
 from retgen.errors import FormatError, RetgenError, UsageError
 from retgen.recipes import SCALES, builtin_recipes, load_recipe
-from retgen.recipes.loading import merge
+from retgen.recipes.merging import merge
 from tests.recipes.conftest import RECIPE
 
 TEXT = """\

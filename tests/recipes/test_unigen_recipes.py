@@ -34,7 +34,7 @@ def _quality(out: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["squad", "almanac", "almanac-curves"])
+@pytest.mark.parametrize("name", ["squad", "almanac", "almanac-curves", "squad-rounds", "almanac-rounds"])
 @pytest.mark.parametrize("scale", ["local", "tiny"])
 def test_built_in_recipes_load(name: str, scale: str) -> None:
     recipe = load_recipe(name, scale=scale)
@@ -118,3 +118,30 @@ def test_learning_curves_over_seeds(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="no finished training stage 'bass'"):
         curves(tmp_path / "out", "bass")
+
+
+@pytest.mark.slow
+def test_rounds_of_both_collections_are_run_and_drawn_by_one_command(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    picture = tmp_path / "rounds.svg"
+    recipes = ["almanac-rounds", "squad-rounds"]
+    options = ["--data", str(shared_data / "squad"), "--seeds", "1", "--scale", "tiny", "--runs", str(tmp_path)]
+    command = ["curves", "--iterations", *recipes, *options, "--out", str(picture)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert all(f"| round {number} " in result.output for number in range(6))
+    assert picture.read_text().startswith("<?xml")
+    said = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    for name in recipes:
+        assert [point["round"] for point in said[name]["MRR@10"]] == list(range(6))
+        table = _quality(tmp_path / f"{name}-tiny")
+        for measure in ("MRR@10", "EM"):
+            drawn = [point["values"] for point in said[name][measure]]
+            assert drawn == [[pytest.approx(table[f"round{number}-seed0"][measure])] for number in range(6)]
+        # Each round has a cost of its own: they do not all bear the sum.
+        [rounds] = (tmp_path / f"{name}-tiny").glob("stages/iterations-*")
+        each = [float((rounds / f"round{number}.seconds").read_text()) for number in range(6)]
+        assert sum(each) <= float((rounds / "test.seconds").read_text())
+        assert min(each) > 0

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retgen.cli import connect_options as options
+from retgen.cli.connect_writers import ChatOptions, asking_writer
 from retgen.cli.docid_search import DocidSearch, MaxExpansions, Rule, Strategy
 from retgen.cli.passages import (
     best_sentence,
@@ -50,6 +52,20 @@ def ask(
     strategy: Strategy = None,
     rule: Rule = None,
     max_expansions: MaxExpansions = None,
+    writer: Annotated[
+        str | None,
+        typer.Option(
+            help="With a --model trained on a language model's connectors: chat (an endpoint) or local, which writes "
+            "this question's.",
+            rich_help_panel=options.PANEL,
+        ),
+    ] = None,
+    writer_model: options.Model = None,
+    endpoint: options.EndpointUrl = None,
+    key_variable: options.KeyVariable = options.KEY_VARIABLE,
+    ledger: options.LedgerFile = options.LEDGER,
+    prompts: options.Prompts = None,
+    max_tokens: options.MaxTokens = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")] = False,
 ) -> None:
     """Answer a question from the documents: the best passages, and the likeliest span in them. Needs no training.
@@ -67,6 +83,9 @@ def ask(
       retgen ask my-index "when was the bridge built?" --model my-model --rounds 2
 
       retgen ask my-index "what did Acme sell?" --model my-model --filter tenant=acme --strategy exact
+
+      retgen ask my-index "who discovered oxygen?" --model my-model --rounds 2 --writer chat
+        --endpoint http://localhost:8000/v1 --writer-model Qwen/Qwen3-8B
     """
     if not question.strip():
         raise UsageError("the question is empty", where="QUESTION")
@@ -74,6 +93,8 @@ def ask(
     docid_search = DocidSearch(strategy, rule, max_expansions)
     docid_search.check_model(model)
     keep = parse_filters(filters or [])
+    chat = ChatOptions(endpoint=endpoint, key_variable=key_variable)
+    written = asking_writer(writer, writer_model, ledger, prompts, max_tokens, device, chat, model)
 
     from retgen.answer import BestSpan
     from retgen.index import Index
@@ -93,6 +114,7 @@ def ask(
             docid_search=docid_search,
             keep=keep,
             as_json=as_json,
+            writer=written,
         )
         return
     query = Query("q1", question)

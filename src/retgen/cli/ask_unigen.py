@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retgen.cli.connect_writers import WriterOptions, open_prompted
 from retgen.cli.docid_search import DocidSearch, certificate_told
 from retgen.cli.passages import best_sentence, indented, marked, matching_words, snippet, title_of
 from retgen.cli.running import results, write_json
@@ -14,6 +15,7 @@ from retgen.cli.training_progress import quiet_transformers
 from retgen.errors import UsageError
 
 if TYPE_CHECKING:
+    from retgen.connect import Writer
     from retgen.corpus import Corpus
     from retgen.generative import UniGen
     from retgen.index import Index
@@ -23,9 +25,17 @@ if TYPE_CHECKING:
 
 
 def open_model(
-    model: Path, index: Index, device: str, k: int, docid_search: DocidSearch, keep: DocumentFilter | None
+    model: Path,
+    index: Index,
+    device: str,
+    k: int,
+    docid_search: DocidSearch,
+    keep: DocumentFilter | None,
+    writer: Writer | None = None,
 ) -> UniGen:
     """A trained model over an index, with beams enough for ``k`` hits, and over what a filter keeps.
+
+    ``writer`` is a language model, for a model that was trained on its connectors.
 
     Raises:
         UsageError: ``docid_search`` does not fit the model's own settings.
@@ -33,7 +43,7 @@ def open_model(
     from retgen.generative.over_index import open_unigen
 
     quiet_transformers()
-    system = open_unigen(model, index, device=device, filter=keep)
+    system = open_unigen(model, index, device=device, filter=keep, writer=writer)
     system.settings = docid_search.applied(system.settings, beams=k)
     return system
 
@@ -49,6 +59,7 @@ def ask_unigen(
     docid_search: DocidSearch,
     keep: DocumentFilter | None,
     as_json: bool,
+    writer: WriterOptions | None = None,
 ) -> None:
     """Answer a question by a trained UniGen, and print it.
 
@@ -57,11 +68,13 @@ def ask_unigen(
         MismatchError: the model was trained on another corpus.
     """
     from retgen.iterate import iterate
+    from retgen.llm.prompts import DEFAULT_FEEDBACK_DOCUMENTS
     from retgen.types import Query
 
-    system = open_model(model, index, device, k, docid_search, keep)
-    # A next round's context lists as many passages as the first one's.
-    fed_back = system.settings.context_listed
+    written = None if writer is None else open_prompted(writer, None)
+    system = open_model(model, index, device, k, docid_search, keep, written)
+    # A next round's BM25 context lists as many passages as the first one's; a language model is given the paper's few.
+    fed_back = system.settings.context_listed if written is None else DEFAULT_FEEDBACK_DOCUMENTS
     found = max(k, fed_back)
     system.settings = docid_search.applied(system.settings, beams=found)
     query = Query("q1", question)
@@ -182,6 +195,7 @@ def _as_json(index: Index, query: Query, done: list[Round], k: int) -> dict[str,
         "source": None,
         **({} if certificate is None else {"certificate": certificate}),
         "context": connector.text if connector is not None else None,
+        "context_by": connector.writer if connector is not None else None,
         "passages": passages,
         "rounds": [
             {"round": each.number, "answer": each.answers[0].text, "doc_ids": each.run.doc_ids(query.id)[:k]}

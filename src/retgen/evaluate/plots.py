@@ -101,7 +101,7 @@ def learning_curves(retrieval: Curve, answers: Curve, *, title: str = "", x_labe
     Reference:
         UniGen, Figure 5.
     """
-    return _two_axes(retrieval, answers, title, x_label, band=True)
+    return side_by_side([(title, retrieval, answers)], x_label=x_label, band=True)
 
 
 def iteration_curves(
@@ -124,9 +124,38 @@ def iteration_curves(
     Reference:
         UniGen, Figure 4.
     """
-    figure = _two_axes(retrieval, answers, title, x_label, band=False)
-    rounds = sorted({*np.asarray(retrieval.positions).tolist(), *np.asarray(answers.positions).tolist()})
-    figure.axes[0].set_xticks(rounds, [f"{number:g}" for number in rounds])
+    return side_by_side([(title, retrieval, answers)], x_label=x_label)
+
+
+def side_by_side(
+    panels: Sequence[tuple[str, Curve, Curve]], *, x_label: str = "Number of iterations", band: bool = False
+) -> Figure:
+    """Several pictures of retrieval and answer quality in one row, e.g. one for each collection.
+
+    Args:
+        panels: title, retrieval and answers of each; all of the same two measures.
+        x_label: below each.
+        band: a band of one standard deviation, as over training steps, in place of error bars, as over rounds.
+
+    Returns:
+        A figure for `save_figure`.
+
+    Raises:
+        UsageError: no panel.
+        MissingExtraError: matplotlib is not installed.
+
+    Reference:
+        UniGen, Figures 4 and 5, which have a panel for each data set.
+    """
+    if not panels:
+        raise UsageError("there is nothing to draw", mend="Give at least one panel")
+    figure: Figure = _matplotlib(".figure").Figure(figsize=(5.0 * len(panels), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for left, (title, retrieval, answers) in zip(axes, panels, strict=True):
+        lines = _draw_pair(left, retrieval, answers, title, x_label, band=band)
+        if not band:
+            _mark_rounds(left, retrieval, answers)
+    figure.legend(lines, [panels[0][1].name, panels[0][2].name], loc="outside lower center", ncols=2)
     return figure
 
 
@@ -161,20 +190,21 @@ def picture_format(path: str | Path) -> str:
     return _FORMATS[suffix.lower()]
 
 
-def _two_axes(retrieval: Curve, answers: Curve, title: str, x_label: str, *, band: bool) -> Figure:
-    figure: Figure = _matplotlib(".figure").Figure(figsize=(5.0, 3.4), layout="constrained")
-    left = figure.add_subplot()
-    right = left.twinx()
+def _draw_pair(left: Axes, retrieval: Curve, answers: Curve, title: str, x_label: str, *, band: bool) -> list[Any]:
     lines = [
         _draw(left, retrieval, RETRIEVAL_COLOUR, "o", band=band),
-        _draw(right, answers, ANSWER_COLOUR, "s", band=band),
+        _draw(left.twinx(), answers, ANSWER_COLOUR, "s", band=band),
     ]
     left.set_xlabel(x_label)
     left.grid(axis="y", alpha=0.3)
-    figure.legend(lines, [retrieval.name, answers.name], loc="outside lower center", ncols=2)
     if title:
         left.set_title(title)
-    return figure
+    return lines
+
+
+def _mark_rounds(axes: Axes, retrieval: Curve, answers: Curve) -> None:
+    rounds = sorted({*np.asarray(retrieval.positions).tolist(), *np.asarray(answers.positions).tolist()})
+    axes.set_xticks(rounds, [f"{number:g}" for number in rounds])
 
 
 def _draw(axes: Axes, curve: Curve, colour: str, marker: str, *, band: bool) -> Any:

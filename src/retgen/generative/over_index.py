@@ -8,6 +8,7 @@ from typing import Any
 
 from retgen.connect.offline import OfflineWriter
 from retgen.connect.terms import TermWeights
+from retgen.connect.writer import Writer
 from retgen.docids.table import DocidTable
 from retgen.errors import UsageError
 from retgen.generative.unigen import UniGen, UniGenSettings
@@ -19,7 +20,12 @@ BM25_CONTEXT = "offline:bm25-context"
 
 
 def open_unigen(
-    path: str | Path, index: SearchableSource, *, device: str = "auto", filter: DocumentFilter | None = None
+    path: str | Path,
+    index: SearchableSource,
+    *,
+    device: str = "auto",
+    filter: DocumentFilter | None = None,
+    writer: Writer | None = None,
 ) -> UniGen:
     """Open a trained model over the index of the corpus it was trained on.
 
@@ -29,6 +35,7 @@ def open_unigen(
         device: ``auto``, ``cpu``, ``cuda``…
         filter: keeps documents by their metadata; reads all of them once. No other is found, nor quoted in a context,
             so that no other can be read out of an answer.
+        writer: a language model, for a model that was trained on its connectors. Others bring their own.
 
     Returns:
         The system, with a writer where its model reads contexts.
@@ -36,7 +43,7 @@ def open_unigen(
     Raises:
         ArtefactError: the folder is torn, foreign or of another kind.
         MismatchError: it was trained on another corpus than the index'.
-        UsageError: its contexts are by a writer that an index does not have.
+        UsageError: its contexts are by a writer that an index does not have, or one was given that it does not read.
 
     Example:
         ``open_unigen("my-model", Index.open("my-index")).search_and_answer([Query("q", "who discovered oxygen?")])``
@@ -47,7 +54,16 @@ def open_unigen(
         table = system.table
         documents = (index.corpus[table.doc_id(number)] for number in table.present)
         system = system.only(document.id for document in documents if filter(document))
-    if system.settings.context == BM25_CONTEXT:
+    if writer is not None:
+        if system.settings.context in ("", BM25_CONTEXT):
+            reads = "contexts made by BM25" if system.settings.context else "plain questions"
+            raise UsageError(
+                f"this model reads {reads}, not what {writer.name!r} writes",
+                where=path,
+                mend="Leave the writer out, or use a model that was trained on a language model's connectors",
+            )
+        system.writer = writer
+    elif system.settings.context == BM25_CONTEXT:
         retriever = index.retriever("bm25")
         system.writer = bm25_context_writer(
             system.table,
@@ -59,7 +75,7 @@ def open_unigen(
         raise UsageError(
             f"this model reads contexts written by {system.settings.context!r}, which an index cannot write",
             where=path,
-            mend="Give its questions their connectors from Python, or use a model of retgen train unigen",
+            mend="Name that writer (retgen ask --writer), or use a model of retgen train unigen",
         )
     return system
 

@@ -14,10 +14,13 @@ from pydantic import BaseModel, ValidationError
 
 from retgen.errors import UsageError
 from retgen.recipes.expanding import EACH, expand
+from retgen.recipes.merging import merge
 from retgen.recipes.spec import SCALES, Recipe
+from retgen.recipes.writer_block import WRITTEN, with_writer
+from retgen.recipes.writers import Author
 from retgen.recipes.yaml_source import Place, YamlSource, unknown_name
 
-_FIXED = ("name", "modules", "scales")
+_FIXED = ("name", "modules", "scales", WRITTEN)
 
 
 def builtin_recipes() -> dict[str, Path]:
@@ -26,12 +29,14 @@ def builtin_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_recipe(source: str | Path, *, scale: str = "local") -> Recipe:
+def load_recipe(source: str | Path, *, scale: str = "local", author: Author | None = None) -> Recipe:
     """Read and check a recipe.
 
     Args:
         source: a YAML file, or the name of a built-in recipe.
         scale: whose block of overrides is merged in. ``local`` needs no block: it is the recipe as it stands.
+        author: a language model whose connectors stand in the table too: what the recipe says under ``written`` is
+            added to it. Without one that block is left out.
 
     Returns:
         The recipe at that scale. Blocks of the other scales are checked too.
@@ -44,7 +49,7 @@ def load_recipe(source: str | Path, *, scale: str = "local") -> Recipe:
     if scale not in SCALES:
         raise unknown_name("scale", scale, SCALES, where="--scale")
     yaml = YamlSource.read(_path(source))
-    content = expand(yaml)
+    content = with_writer(expand(yaml), author, yaml)
     blocks = content.get("scales") or {}
     if not isinstance(blocks, dict) or not all(isinstance(block, dict | None) for block in blocks.values()):
         raise UsageError("scales must map a scale to its overrides", where=yaml.where(["scales"]))
@@ -91,21 +96,6 @@ def _at_scale(yaml: YamlSource, content: Mapping[str, Any], scale: str, block: M
     _check_names(recipe)
     _check_circles(recipe)
     return recipe
-
-
-def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """The override laid over the base: mappings are merged key by key, everything else is replaced.
-
-    Example:
-        >>> merge({"a": {"x": 1, "y": [1, 2]}, "b": 2}, {"a": {"y": [3]}})
-        {'a': {'x': 1, 'y': [3]}, 'b': 2}
-    """
-    merged = dict(base)
-    for key, value in override.items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(typing.cast(Mapping[str, Any], old), value) if both else value
-    return merged
 
 
 def _mapping(value: object) -> Mapping[Any, Any]:
@@ -203,7 +193,7 @@ def _keys_at(place: Place) -> list[str]:
     found: Any = Recipe
     for part in place:
         found = _bare(found.model_fields[str(part)].annotation if _is_model(found) else typing.get_args(found)[-1])
-    return [*found.model_fields, *(["scales", EACH] if found is Recipe else [])]
+    return [*found.model_fields, *(["scales", EACH, WRITTEN] if found is Recipe else [])]
 
 
 def _bare(annotation: Any) -> Any:

@@ -24,6 +24,7 @@ from retgen.recipes.context import StageContext
 from retgen.recipes.measuring import write_outcome
 from retgen.recipes.stages import stage
 from retgen.recipes.work import read_record
+from retgen.recipes.written import docid_connectors, read_pseudo
 from retgen.train.build import LOCAL_OPTIONS, DocidOptions, build_unigen, offline_writer
 from retgen.train.examples import finetuning_examples, pretraining_examples
 from retgen.train.unigen import DevSet, UniGenTraining, train_unigen
@@ -99,7 +100,7 @@ def _connected(queries: list[Query], blocks: list[list[ContextBlock]], writer: s
     ]
 
 
-@stage("unigen-train", version="2", seeded=True, isolated=True, needs=["collection", "contexts?"])
+@stage("unigen-train", version="2", seeded=True, isolated=True, needs=["collection", "contexts?", "docids?", "pseudo?"])
 def unigen_train(
     context: StageContext,
     source: str = "warm:minilm",
@@ -129,11 +130,12 @@ def unigen_train(
     """Train a UniGen: on ⟨q_k + d⟩ for ``pretraining_steps``, then on labelled questions for ``steps``.
 
     Args:
-        context: of the stage; without contexts the model reads plain questions.
+        context: of the stage; without contexts the model reads plain questions, without pseudo answers of a writer the
+            first stage takes those its pseudo questions were made around.
         source: of the weights.
         encoder_layers: of a ``warm:`` source, keep the lowest so many; 0 keeps all.
         decoder_layers: of a ``warm:`` source.
-        docid_scheme: ``lead`` or ``title``.
+        docid_scheme: ``lead``, ``title``, or ``connector`` where the stage is given ``docids``.
         docid_words: words of a lead.
         permuted_docids: the control in which every document bears another's docid.
         max_input_tokens: longer inputs are cut.
@@ -163,6 +165,7 @@ def unigen_train(
         list(corpus),
         source,
         docids=DocidOptions(docid_scheme, docid_words, permute_seed=seed if permuted_docids else None),
+        connectors=docid_connectors(context, docid_scheme),
         settings=UniGenSettings(
             max_input_tokens=max_input_tokens,
             answer_strategy=answer_strategy if reads_context or answer_strategy == "free" else "free",
@@ -185,8 +188,13 @@ def unigen_train(
     )
     history: list[dict[str, float]] = []
     if pretraining_steps:
-        pseudo = pseudo_questions(corpus, pseudo_per_document, seed)
-        examples = pretraining_examples(pseudo, corpus, system.table)
+        answered = "pseudo" in context.inputs
+        pseudo = (
+            read_pseudo(context.input("pseudo")) if answered else pseudo_questions(corpus, pseudo_per_document, seed)
+        )
+        # What a language model writes has no blocks: neither has what stands in for it (the paper's q_k + d).
+        blocks = system.settings.context in ("", BM25_CONTEXT)
+        examples = pretraining_examples(pseudo, corpus, system.table, docid_in_input=blocks)
         first = replace(options, max_steps=pretraining_steps, shuffle_passages=0.0, eval_steps=0)
         record = train_unigen(
             system,
@@ -222,6 +230,8 @@ def _context_settings(context: StageContext) -> dict[str, Any]:
     if "contexts" not in context.inputs:
         return {}
     made = read_record(context.input("contexts"))
+    if made.kind == "q-connectors":
+        return {"context": made.params["by"]["model"], "context_words": made.params["words"]}
     taken = {"words": "context_words", "passages": "context_passages", "listed": "context_listed"}
     return {"context": BM25_CONTEXT, **{taken[name]: made.params[name] for name in taken if name in made.params}}
 
@@ -302,6 +312,6 @@ def unigen_iterations(
     )
     seconds = time.perf_counter() - start
     for round_ in done:
-        write_outcome(context.folder, round_.run, round_.answers, seconds, f"round{round_.number}")
+        write_outcome(context.folder, round_.run, round_.answers, round_.seconds, f"round{round_.number}")
         write_connectors(context.folder / f"round{round_.number}.connectors.jsonl", round_.queries)
     write_outcome(context.folder, done[-1].run, done[-1].answers, seconds)

@@ -1,0 +1,189 @@
+"""Stages whose texts a language model writes: Q- and D-Connectors, pseudo answers, rounds of UniGen-Iter.
+
+They run in the recipe's own process, so that one endpoint, one ledger and one budget serve them all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from retgen.connect import pseudo_questions
+from retgen.connect.docid_quality import docid_quality
+from retgen.connect.docid_texts import docid_texts
+from retgen.connect.files import WrittenText, read_texts, write_texts
+from retgen.connect.prompted import PromptedWriter
+from retgen.connect.rounds import fed_back
+from retgen.connect.spending import NOTHING, Spending, spending
+from retgen.corpus import Corpus
+from retgen.generative.unigen import UniGen
+from retgen.iterate import iterate
+from retgen.llm.requests import CompletionRequest
+from retgen.recipes.collections import SPLITS, read_connectors, read_questions, write_connectors, write_questions
+from retgen.recipes.context import StageContext, StageError
+from retgen.recipes.measuring import write_outcome
+from retgen.recipes.stages import stage
+from retgen.recipes.writers import Author, writer_of
+from retgen.types import Triplet
+
+COSTS = "costs.json"
+DOCIDS = "docids.jsonl"
+QUALITY = "quality.json"
+PSEUDO = "pseudo"
+
+
+@stage("q-connectors", version="1", needs=["collection"])
+def q_connectors(context: StageContext, by: Author, words: int = 60) -> None:
+    """The Q-Connector of every question, which reads no corpus.
+
+    Args:
+        context: of the stage.
+        by: who writes.
+        words: of a context (n of the paper).
+    """
+    writer = writer_of(context, by)
+    requests: list[CompletionRequest] = []
+    left = 0
+    for split in SPLITS:
+        queries = [triplet.query for triplet in read_questions(context.input("collection"), split)]
+        connectors = writer.contextualise(queries, words)
+        requests += writer.context_requests(queries, words)
+        left += sum(connector.writer != writer.name for connector in connectors)
+        connected = [query.with_connector(text) for query, text in zip(queries, connectors, strict=True)]
+        write_connectors(context.folder / f"{split}.jsonl", connected)
+    if left:
+        context.log(f"{left} questions got no context and stand for themselves")
+    _write_costs(context.folder, {"": _spent(writer, requests)})
+
+
+@stage("d-connectors", version="1", needs=["collection"])
+def d_connectors(context: StageContext, by: Author, words: int = 30) -> None:
+    """The D-Connector of every document, as docid texts, and how good they are as names.
+
+    Args:
+        context: of the stage.
+        by: who writes.
+        words: of a summary (m of the paper).
+    """
+    writer = writer_of(context, by)
+    documents = list(Corpus.open(context.input("collection") / "corpus"))
+    docids = docid_texts(documents, writer.summarise(documents, words), writer.name, words=words)
+    pairs = zip(documents, docids, strict=True)
+    write_texts(
+        context.folder / DOCIDS,
+        (WrittenText(document.id, docid.text, docid.writer, 0, document.title) for document, docid in pairs),
+    )
+    quality = docid_quality(documents, docids)
+    (context.folder / QUALITY).write_text(json.dumps(quality.to_json(), indent=1), encoding="utf-8")
+    context.log(str(quality))
+    _write_costs(context.folder, {"": _spent(writer, writer.summary_requests(documents, words))})
+
+
+@stage("pseudo-answers", version="1", needs=["collection"])
+def pseudo_answers(context: StageContext, by: Author, per_document: int = 10, seed: int = 0) -> None:
+    """Pseudo questions of every document, answered from it: what pre-training reads.
+
+    The questions are made without a model (`retgen.connect.pseudo`); where the writer has no answer, the words that the
+    question was made around are kept.
+
+    Args:
+        context: of the stage.
+        by: who answers.
+        per_document: questions (K of the paper).
+        seed: of their choice.
+    """
+    writer = writer_of(context, by)
+    corpus = Corpus.open(context.input("collection") / "corpus")
+    pseudo = pseudo_questions(corpus, per_document, seed)
+    queries = [triplet.query for triplet in pseudo]
+    documents = [corpus[triplet.doc_ids[0]] for triplet in pseudo]
+    answers = writer.answer(queries, documents)
+    answered = [
+        Triplet(triplet.query, (answer,) if answer else triplet.answers, triplet.doc_ids)
+        for triplet, answer in zip(pseudo, answers, strict=True)
+    ]
+    write_questions(context.folder, PSEUDO, answered)
+    kept = sum(not answer for answer in answers)
+    if kept:
+        context.log(f"{kept} pseudo questions got no answer and keep the words they were made around")
+    _write_costs(context.folder, {"": _spent(writer, writer.answer_requests(queries, documents))})
+
+
+@stage("written-iterations", version="1", needs=["collection", "model", "contexts"])
+def written_iterations(
+    context: StageContext, by: Author, rounds: int = 2, feedback_documents: int = 3, words: int = 60
+) -> None:
+    """UniGen-Iter without refit, the writer making each round's contexts of what the last one found and said.
+
+    Args:
+        context: of the stage.
+        by: who writes.
+        rounds: on top of round 0; every one is kept as ``round<n>``, the last also as ``test``.
+        feedback_documents: that the writer is given (k of the paper).
+        words: of a context (n of the paper).
+    """
+    writer = writer_of(context, by)
+    system = UniGen.open(context.input("model") / "unigen")
+    corpus = Corpus.open(context.input("collection") / "corpus")
+    queries = read_connectors(context.input("contexts") / "test.jsonl")
+    done = iterate(system, queries, corpus, writer, rounds=rounds, feedback_documents=feedback_documents, words=words)
+    costs = {"round0": NOTHING}
+    for round_ in done:
+        write_outcome(context.folder, round_.run, round_.answers, round_.seconds, f"round{round_.number}")
+        write_connectors(context.folder / f"round{round_.number}.connectors.jsonl", round_.queries)
+    for last, now in itertools.pairwise(done):
+        found = fed_back(last.queries, last.run, corpus, feedback_documents)
+        asked = writer.enhance_requests(last.queries, found, last.answers, words)
+        costs[f"round{now.number}"] = _spent(writer, asked)
+    costs[""] = sum(costs.values(), NOTHING)
+    write_outcome(context.folder, done[-1].run, done[-1].answers, sum(round_.seconds for round_ in done))
+    _write_costs(context.folder, costs)
+
+
+@stage("connector-costs", version="1")
+def connector_costs(context: StageContext, name: str = "") -> None:
+    """What the texts of some stages cost when they were written: the columns ``tokens`` and ``money``.
+
+    Args:
+        context: of the stage; needs stages of the kinds above.
+        name: of a round, ``round<n>``; all by default.
+    """
+    total = NOTHING
+    for folder in context.inputs.values():
+        costs = json.loads((folder / COSTS).read_text(encoding="utf-8"))
+        total += Spending(**costs[name])
+    context.report({"tokens": total.tokens, "money": total.money, "completions": total.completions})
+
+
+def docid_connectors(context: StageContext, docid_scheme: str) -> dict[str, str] | None:
+    """The D-Connectors of all documents by id, where a stage that trains is given any in the role ``docids``.
+
+    Raises:
+        StageError: the docid scheme asks for them and they are not given, or the other way round.
+    """
+    if (docid_scheme == "connector") != ("docids" in context.inputs):
+        raise StageError(
+            f"the docid scheme {docid_scheme!r} does not fit: it is 'connector' exactly where docids are needed",
+            where=context.name,
+            mend="Give the stage needs: {docids: ...} and docid_scheme: connector, or neither",
+        )
+    if "docids" not in context.inputs:
+        return None
+    return {doc_id: found.text for doc_id, found in read_texts(context.input("docids") / DOCIDS).items()}
+
+
+def read_pseudo(folder: Path) -> list[Triplet]:
+    """The pseudo questions that a stage of kind ``pseudo-answers`` wrote."""
+    return read_questions(folder, PSEUDO)
+
+
+def _spent(writer: PromptedWriter, requests: Iterable[CompletionRequest]) -> Spending:
+    return spending(writer.ledger, requests)
+
+
+def _write_costs(folder: Path, costs: dict[str, Spending]) -> None:
+    content = {name: asdict(found) for name, found in costs.items()}
+    (folder / COSTS).write_text(json.dumps(content, indent=1), encoding="utf-8")
