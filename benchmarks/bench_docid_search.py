@@ -100,6 +100,7 @@ class Measured:
     peer_steps: int
     tree_seconds: float
     tree_bytes_per_document: float
+    unique_after: float
     peer_build_seconds: float
     hits_compared: int
     ways: list[Way]
@@ -291,10 +292,16 @@ def measure(setting: Setting, options: argparse.Namespace, grown: GrownDocids) -
         peer_steps=trie.longest,
         tree_seconds=tree_seconds,
         tree_bytes_per_document=tree.bytes_per_document,
+        unique_after=unique_after(tree),
         peer_build_seconds=trie_seconds,
         hits_compared=compared,
         ways=ways,
     )
+
+
+def unique_after(tree: PrefixTree) -> float:
+    """Tokens that tell a docid from all others, in the mean: what a search cannot do with fewer steps than."""
+    return float((tree.arrays.leaf_length - np.diff(tree.arrays.tail_offsets).astype(np.int64)).mean())
 
 
 def timed(work: Callable[[], Result]) -> tuple[Result, float]:
@@ -328,7 +335,10 @@ def table(results: Sequence[Measured]) -> Table:
     compared = sum(result.hits_compared for result in results)
     made = Table(columns, corner="Search", caption=f"Docid search: the same {compared} hits from beam and generate")
     for result in results:
-        made.add_section(f"{result.setting} ({result.tree_bytes_per_document:.1f} bytes a document)")
+        made.add_section(
+            f"{result.setting} ({result.tree_bytes_per_document:.1f} bytes a document, "
+            f"unique after {result.unique_after:.1f} tokens)"
+        )
         made.add_row(Row("generate + dict trie", {"ms": result.peer_ms, "ratio": 1.0, "passes": result.peer_steps}))
         for way in result.ways:
             shares = {part: 100 * getattr(way, part) for part in ("model", "constraint", "rest")}

@@ -11,9 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 PAD, EOS = 0, 1
 _UNKNOWN = 2
-_LEAPS = 0.05
-"""Share of grown tokens that follow any two, not the last two."""
-Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
 
 
 def passages(data: Path | None) -> list[str]:
@@ -36,7 +34,7 @@ def passages(data: Path | None) -> list[str]:
 
 
 class GrownDocids:
-    """Docids whose tokens follow one another as in real leads.
+    """Docids whose tokens follow one another as in real leads, which they tell apart after as many tokens.
 
     Args:
         texts: passages.
@@ -55,12 +53,7 @@ class GrownDocids:
         )
         rows = [[token for token in encoded.ids if token > _UNKNOWN] for encoded in tokenizer.encode_batch(leads)]
         self._rows = [row for row in rows if len(row) >= 3]
-        flat = np.array([token for row in self._rows for token in [*row, -1]], dtype=np.int64)
-        # Every place where two tokens of a lead are followed by a third, by the two.
-        pairs = flat[:-2] * vocab + flat[1:-1]
-        inside = (flat[:-2] >= 0) & (flat[1:-1] >= 0) & (flat[2:] >= 0)
-        order = np.argsort(pairs[inside], kind="stable")
-        self._pairs, self._next, self._vocab = pairs[inside][order], flat[2:][inside][order], vocab
+        self._following = Following(self._rows, vocab)
 
     def docids(self, count: int, shortest: int, longest: int) -> list[tuple[int, ...]]:
         """So many distinct docids, of so many tokens with EOS: leads as they are, then grown ones."""
@@ -70,28 +63,66 @@ class GrownDocids:
                 found[(*row[: longest - 1], EOS)] = None
         while (missing := count - len(found)) > 0:
             lengths = self._rng.integers(shortest, longest + 1, size=missing)
-            grown = self._grow(missing, longest - 1)
+            grown = self._following.grow(missing, longest - 1, self._rng)
             found.update(
                 ((*row[: length - 1], EOS), None) for row, length in zip(grown.tolist(), lengths.tolist(), strict=True)
             )
         return list(found)
 
-    def _grow(self, count: int, length: int) -> Int32s:
-        """Rows ``(count, length)``: the beginning of a lead, then a token that followed the last two somewhere."""
-        rng = self._rng
-        rows = np.empty((count, length), dtype=np.int32)
-        chosen = rng.integers(0, len(self._rows), size=count)
-        kept = rng.integers(2, 7, size=count)
-        starts = np.array([[*row[:7], *[0] * (7 - len(row[:7]))] for row in self._rows], dtype=np.int32)
-        lead_lengths = np.array([len(row) for row in self._rows])
-        kept = np.minimum(kept, lead_lengths[chosen])
-        rows[:, : min(7, length)] = starts[chosen][:, :length]
-        for place in range(2, length):
-            pair = rows[:, place - 2].astype(np.int64) * self._vocab + rows[:, place - 1]
-            low, high = np.searchsorted(self._pairs, pair), np.searchsorted(self._pairs, pair, side="right")
-            # Two tokens that nothing ever followed go on anywhere, and some others do: no end of docids can be grown.
-            onwards = (low < high) & (rng.random(count) >= _LEAPS)
-            low, high = np.where(onwards, low, 0), np.where(onwards, high, len(self._pairs))
-            following = self._next[rng.integers(low, high)]
-            rows[:, place] = np.where(place < kept, rows[:, place], following)
-        return rows
+
+class Following:
+    """Which token follows two others: trigrams, bigrams and unigrams, interpolated after Witten and Bell.
+
+    A pair of tokens that was met n times, with t tokens behind it, is followed by one of these, as often as it was, in
+    n of n + t cases; in the others by what follows its second token alone, and so on: where much was new before, much
+    will be new. (Always following the pair would make copies of leads, as most pairs are rare.)
+
+    Args:
+        rows: texts as tokens, none of them 0.
+        vocab: above every token.
+
+    Reference:
+        Witten and Bell, "The zero-frequency problem", 1991.
+    """
+
+    def __init__(self, rows: list[list[int]], vocab: int) -> None:
+        self._vocab = vocab
+        flat = np.concatenate([np.array([0, 0, *row], dtype=np.int64) for row in rows])
+        before, last, token = flat[:-2], flat[1:-1], flat[2:]
+        inside = token > 0  # else the window lies across two texts, or in the two zeros that begin one
+        before, last, token = before[inside], last[inside], token[inside]
+        self._orders = [_Order(context, token) for context in (before * vocab + last, last, np.zeros_like(last))]
+
+    def grow(self, count: int, length: int, rng: np.random.Generator) -> Int64s:
+        """Texts ``(count, length)`` from their beginnings."""
+        rows = np.zeros((count, length + 2), dtype=np.int64)
+        for place in range(2, length + 2):
+            before, last = rows[:, place - 2], rows[:, place - 1]
+            open_ = np.arange(count)
+            for order, context in zip(
+                self._orders, (before * self._vocab + last, last, np.zeros_like(last)), strict=True
+            ):
+                followed, tokens = order.draw(context[open_], rng, surely=order is self._orders[-1])
+                rows[open_[followed], place] = tokens[followed]
+                open_ = open_[~followed]
+        return rows[:, 2:]
+
+
+class _Order:
+    """What follows each context ``(n,)`` that was met: tokens ``(n,)``, as often as they do."""
+
+    def __init__(self, contexts: Int64s, tokens: Int64s) -> None:
+        order = np.lexsort((tokens, contexts))
+        contexts, self._tokens = contexts[order], tokens[order]
+        self._contexts, self._first, self._counts = np.unique(contexts, return_index=True, return_counts=True)
+        other = np.ones(len(contexts), dtype=np.int64)
+        other[1:] = (contexts[1:] != contexts[:-1]) | (self._tokens[1:] != self._tokens[:-1])
+        self._kinds = np.add.reduceat(other, self._first)
+
+    def draw(self, contexts: Int64s, rng: np.random.Generator, *, surely: bool) -> tuple[npt.NDArray[np.bool_], Int64s]:
+        """Whether this order says what follows each context ``(n,)``, and the token where it does."""
+        place = np.minimum(np.searchsorted(self._contexts, contexts), len(self._contexts) - 1)
+        counts = self._counts[place]
+        share = 1.0 if surely else counts / (counts + self._kinds[place])
+        follows = (self._contexts[place] == contexts) & (rng.random(len(contexts)) < share)
+        return follows, self._tokens[self._first[place] + rng.integers(0, counts)]

@@ -29,7 +29,7 @@ def beam_search(
 ) -> Found:
     """The best ``num_beams`` docids that a beam search meets; see `retgen.docids.search.search` for the arguments."""
     batch = session.batch_size
-    beams = Beams(session, view, rule, reads_ahead=False)
+    beams = Beams(session, view, rule)
     slots = beams.start(start_token_id, np.arange(batch))
     found = Found(batch, num_beams)
     while len(slots.query):

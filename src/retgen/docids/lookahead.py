@@ -1,8 +1,12 @@
-"""Beam search that reads a docid to its end as soon as its prefix is unique: few steps, and no docid lost on the way.
+"""Beam search in few passes: docids are read to their ends together, once nothing is left to choose between.
 
-The beams are those of `beam`: one that was read to its end keeps its place with its partial sums. So every docid that
-`beam` finishes has been scored here too, and the result is rank by rank at least as good. (Were its place freed, other
-beams would take it, and might push out what `beam` keeps.)
+The beams are those of `beam`, until each beam of a query has one docid left before it. From there on `beam` would only
+read these docids out, token by token, and drop none; here they are read in one pass. So every docid that `beam`
+finishes is scored here too, and the result is rank by rank at least as good.
+
+Two other ways come to mind. Freeing the place of a beam whose prefix became unique would let others take it, which
+might push out what `beam` keeps. Reading its docid at once would find more, but most of the work is reading docids, and
+those that drop out of the beams later would be read for little.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retgen.docids.beam import next_slots
-from retgen.docids.slots import Beams, Ended, Found, Slots
+from retgen.docids.slots import NONE, Beams, Ended, Found, Slots
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,7 +35,7 @@ def lookahead_search(
     rule: str,
     queries: npt.NDArray[np.int64] | None = None,
 ) -> Found:
-    """The ``k`` best docids of all that were read to their ends, of which there may be more than ``num_beams``.
+    """The ``k`` best docids of all that were read to their ends; short ones may make them more than ``num_beams``.
 
     Args:
         session: fresh.
@@ -42,11 +46,11 @@ def lookahead_search(
         rule: ``"model"`` or ``"trie"``.
         queries: those to search for, rising; all by default.
     """
-    beams = Beams(session, view, rule, reads_ahead=True)
+    beams = Beams(session, view, rule)
     found = Found(session.batch_size, max(1, min(k, view.num_leaves)))
     slots = beams.start(start_token_id, np.arange(session.batch_size) if queries is None else queries)
     while len(slots.query):
-        candidates, scored = beams.step(slots, 2 * num_beams)
+        candidates, scored = beams.step(slots, 2 * num_beams, _to_end(slots, beams, found, k))
         found.add(scored)
         ended = candidates.target < 0
         counted = candidates.at(ended & (candidates.ahead < 0))
@@ -54,6 +58,19 @@ def lookahead_search(
         slots = next_slots(candidates.at(~ended), num_beams)
         slots = _worth_going_on(slots, beams, found)
     return found
+
+
+def _to_end(slots: Slots, beams: Beams, found: Found, k: int) -> npt.NDArray[np.bool_]:
+    """Beams to be read to their ends ``(n,)``: of queries all of whose beams are unique, the k best, then the others.
+
+    With fewer than k docids known there is no telling which beams are hopeless. So the k best are read first, which
+    are all there are in most searches, and the others go on by a token; what can still be kept of these comes next.
+    """
+    unique = beams.unique(slots)
+    undecided = np.zeros(len(found.scores), dtype=bool)
+    undecided[slots.query[~unique]] = True
+    rank = np.arange(len(slots.query)) - np.searchsorted(slots.query, slots.query)
+    return unique & ~undecided[slots.query] & ((found.worst[slots.query] > NONE) | (rank < k))
 
 
 def _worth_going_on(slots: Slots, beams: Beams, found: Found) -> Slots:

@@ -75,14 +75,12 @@ class Beams:
     Args:
         session: fresh.
         view: the docids that may be found.
-        rule: ``"model"`` or ``"trie"``.
-        reads_ahead: whether a beam whose prefix became unique is scored to its end at once. Under ``trie`` it always
-            is: an only child's log-probability is 0.
+        rule: ``"model"`` or ``"trie"``. Under ``trie`` a beam is ahead as soon as its prefix is unique: an only
+            child's log-probability is 0.
     """
 
-    def __init__(self, session: RowSession, view: AllowedTree, rule: str, *, reads_ahead: bool) -> None:
+    def __init__(self, session: RowSession, view: AllowedTree, rule: str) -> None:
         self._session, self._view, self._rule = session, view, rule
-        self._reads_ahead = reads_ahead or rule == TRIE
         self._depth = 0
         self._rests = _Rests()
 
@@ -103,17 +101,24 @@ class Beams:
         """Beams that are not ahead ``(n,)``."""
         return slots.ahead < 0
 
-    def step(self, slots: Slots, width: int) -> tuple[Candidates, Ended]:
+    def unique(self, slots: Slots) -> Bools:
+        """Beams with one docid left before them ``(n,)``."""
+        alone = slots.ahead >= 0
+        alone[~alone] = self._view.remaining(slots.state[~alone]) == 1
+        return alone
+
+    def step(self, slots: Slots, width: int, to_end: Bools | None = None) -> tuple[Candidates, Ended]:
         """Read one token more.
 
         Args:
             slots: at least one.
             width: the most candidates of a query.
+            to_end: ``(n,)`` unique beams that are read to their ends in this pass, and are ahead from then on.
 
         Returns:
             Every query's best candidates, and the docids that were scored ahead in this step.
         """
-        slots, scored = self._read(slots)
+        slots, scored = self._read(slots, self.unique(slots) if self._rule == TRIE else to_end)
         parts = [self._from_ahead(slots), self._from_open(slots, width)]
         owner, tokens, targets, log_probs = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         order = np.argsort(owner, kind="stable")
@@ -138,13 +143,11 @@ class Beams:
         )
         return candidates, scored
 
-    def _read(self, slots: Slots) -> tuple[Slots, Ended]:
-        """Let the model read every beam's last token; and the rest of those whose prefix has become unique."""
+    def _read(self, slots: Slots, to_end: Bools | None) -> tuple[Slots, Ended]:
+        """Let the model read every beam's last token, and the rest of some."""
         open_ = slots.ahead < 0
-        alone = np.zeros(len(open_), dtype=bool)
-        if self._reads_ahead:
-            alone[open_] = self._view.remaining(slots.state[open_]) == 1
-            open_ &= ~alone
+        alone = np.zeros(len(open_), dtype=bool) if to_end is None else to_end & open_
+        open_ &= ~alone
         row, ahead = slots.row.copy(), slots.ahead.copy()
         tails, scored = None, Ended(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
         if alone.any():
