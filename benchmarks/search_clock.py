@@ -73,11 +73,14 @@ class ClockedSession:
 
 
 class ClockedOutputs:
-    def __init__(self, outputs: RowOutputs, clock: Clock) -> None:
+    def __init__(self, outputs: Any, clock: Clock) -> None:
         self._outputs, self._clock = outputs, clock
 
     def logits(self, places: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
         return self._clock.timed("model", lambda: self._outputs.logits(places, tokens))
+
+    def log_probs(self, places: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return self._clock.timed("model", lambda: self._outputs.log_probs(places, tokens))
 
 
 class ClockedTree(AllowedTree):

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from retgen.docids.allowed import HUB
-from retgen.errors import RetgenError
+from retgen.docids.normaliser import check_finite
+from retgen.docids.session import TargetOutputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,8 @@ Float32s = npt.NDArray[np.float32]
 MODEL, TRIE = "model", "trie"
 """Names of the rules; see `retgen.docids.search.search`."""
 _LOGITS_BYTES = 64 * 2**20
+_TARGETS = 1024
+"""Tokens scored at once where they need no whole rows of logits."""
 _NONE = float("-inf")
 
 
@@ -103,16 +106,23 @@ def log_probs_at(outputs: RowOutputs, places: Int64s, tokens: Int64s, *, vocab_s
     Raises:
         RetgenError: the model's logits are not finite.
     """
+    targets = outputs if isinstance(outputs, TargetOutputs) else None
+    size = max(1, _LOGITS_BYTES // (4 * vocab_size)) if targets is None else _TARGETS
     found = np.empty(len(places), dtype=np.float32)
-    size = max(1, _LOGITS_BYTES // (4 * vocab_size))
     for start in range(0, len(places), size):
         part = slice(start, start + size)
-        logits = outputs.logits(torch.from_numpy(places[part]))
-        chosen = logits.gather(1, torch.from_numpy(tokens[part]).to(logits.device).unsqueeze(1)).squeeze(1)
-        normaliser = torch.logsumexp(logits, dim=1)
-        _check_finite(normaliser)
-        found[part] = (chosen - normaliser).cpu().numpy()
+        at, wanted = torch.from_numpy(places[part]), torch.from_numpy(tokens[part])
+        scores = _from_logits(outputs, at, wanted) if targets is None else targets.log_probs(at, wanted)
+        check_finite(scores, nothing=True)
+        found[part] = scores.cpu().numpy()
     return found
+
+
+def _from_logits(outputs: RowOutputs, places: Tensor, tokens: Tensor) -> Tensor:
+    logits = outputs.logits(places)
+    normaliser = torch.logsumexp(logits, dim=1)
+    check_finite(normaliser)
+    return logits.gather(1, tokens.to(logits.device).unsqueeze(1)).squeeze(1) - normaliser
 
 
 def _hubs_at(view: AllowedTree, states: Int64s) -> dict[int, Hub]:
@@ -130,7 +140,7 @@ def _model_scores(outputs: RowOutputs, places: Int64s, tokens: Int64s, counts: I
         first, last = int(ends[start] - counts[start]), int(ends[rows.stop - 1])
         logits = outputs.logits(torch.from_numpy(places[rows]))
         normaliser = torch.logsumexp(logits, dim=1)
-        _check_finite(normaliser)
+        check_finite(normaliser)
         chosen = _gathered(logits, tokens[first:last], counts[rows])
         found[first:last] = chosen - np.repeat(normaliser.cpu().numpy(), counts[rows])
     return found
@@ -194,7 +204,7 @@ def _hub_scores(
     mask = ((bits.unsqueeze(1) >> torch.arange(8, device=bits.device)) & 1).bool().flatten()[: logits.shape[1]]
     allowed = logits[:, : len(mask)].masked_fill(~mask, _NONE)
     normaliser = torch.logsumexp(logits if rule == MODEL else allowed, dim=1, keepdim=True)
-    _check_finite(normaliser, nothing=rule != MODEL)
+    check_finite(normaliser, nothing=rule != MODEL)
     log_probs = torch.where(allowed > _NONE, allowed - normaliser, allowed)
     if best is None or best >= len(hub.tokens):
         listed = log_probs[:, torch.from_numpy(hub.tokens).to(logits.device)].cpu().numpy()
@@ -211,18 +221,5 @@ def _hub_scores(
 def _log_softmax(values: Tensor) -> Tensor:
     """Over the last dimension; rows of nothing but −inf stay so."""
     normaliser = torch.logsumexp(values, dim=-1, keepdim=True)
-    _check_finite(normaliser, nothing=True)
+    check_finite(normaliser, nothing=True)
     return torch.where(values > _NONE, values - normaliser, values)
-
-
-def _check_finite(normaliser: Tensor, *, nothing: bool = False) -> None:
-    """``nothing``: rows that can write no child at all (a normaliser of −inf) are no fault."""
-    fine = torch.isfinite(normaliser)
-    if nothing:
-        fine |= normaliser == _NONE
-    if not bool(fine.all()):
-        raise RetgenError(
-            "the model's logits are not finite (NaN or infinite)",
-            where="constrained search",
-            mend="Check that its weights were loaded and trained without overflow; fp16 overflows where bf16 does not",
-        )

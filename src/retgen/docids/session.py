@@ -81,6 +81,26 @@ class RowOutputs(Protocol):
 
 
 @runtime_checkable
+class TargetOutputs(RowOutputs, Protocol):
+    """Outputs that score given tokens without the logits of all of them; what docids are read to their ends with."""
+
+    def log_probs(self, places: Tensor, tokens: Tensor) -> Tensor:
+        """Log-probability, over the whole vocabulary, of one token after each of chosen ones of the tokens read.
+
+        Args:
+            places: ``(p,)`` int64 on the CPU, from 0 to ``n − 1``.
+            tokens: ``(p,)`` int64 on the CPU.
+
+        Returns:
+            ``(p,)`` fp32 on the session's device.
+
+        Raises:
+            RetgenError: the logits are not finite.
+        """
+        ...
+
+
+@runtime_checkable
 class RowSession(Protocol):
     """One block of ``batch_size`` queries being decoded, with as many rows of each as the search needs.
 

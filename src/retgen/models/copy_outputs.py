@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from retgen.models.copying import CopyHead, mix_vocabulary
+from retgen.docids.normaliser import target_log_probs
+from retgen.models.copying import CopyHead, mix_targets, mix_vocabulary
 from retgen.models.layout import SourceLayout, next_match
 from retgen.models.row_outputs import Projection
 from retgen.models.side_by_side import SideBySide
@@ -76,7 +77,7 @@ def _next(source: CopySource, match: Tensor, queries: Tensor, tokens: Tensor) ->
 
 
 class CopyOutputs:
-    """Decoder states that a vocabulary and a copy head share; a `retgen.docids.session.RowOutputs`.
+    """Decoder states that a vocabulary and a copy head share; a `retgen.docids.session.TargetOutputs`.
 
     Its logits are the log-probabilities of the mixture.
 
@@ -86,14 +87,21 @@ class CopyOutputs:
         matches: (r, L), or (r, T, L): positions that continue what was written before each step.
         source: what the head reads.
         project: the output projection.
+        vocab_size: tokens of the vocabulary.
     """
 
     def __init__(
-        self, hidden: Tensor, queries: Tensor, matches: Tensor, source: CopySource, project: Projection
+        self,
+        hidden: Tensor,
+        queries: Tensor,
+        matches: Tensor,
+        source: CopySource,
+        project: Projection,
+        vocab_size: int,
     ) -> None:
         self._hidden, self._matches = hidden.reshape(-1, hidden.shape[-1]), matches.reshape(-1, matches.shape[-1])
         self._queries = queries.repeat_interleave(len(self._hidden) // max(1, len(queries)))
-        self._source, self._project = source, project
+        self._source, self._project, self._vocab_size = source, project, vocab_size
 
     @torch.inference_mode()
     def logits(self, places: Tensor, tokens: Tensor | None = None) -> Tensor:
@@ -101,13 +109,31 @@ class CopyOutputs:
 
         A token's share of the mixture needs the whole vocabulary's normaliser, so that some cost what all do.
         """
-        places = places.to(self._hidden.device)
-        present, query_of = torch.unique(self._queries[places], return_inverse=True)
-        source = self._source if len(present) == len(self._source.layout.block) else self._source.of(present)
-        beside = SideBySide(query_of, len(present))
-        hidden, matches = beside.lay(self._hidden[places]), beside.lay(self._matches[places])
+        source, beside, hidden, matches = self._laid(places)
         attention = source.head.log_attention(hidden, source.keys, source.layout, matches)
         gates = source.head.log_gate(hidden, source.layout)
         written = self._project(hidden, None).log_softmax(dim=-1)
         mixed = beside.take(mix_vocabulary(written, attention, gates, source.layout.copy_ids))
         return mixed if tokens is None else mixed[:, tokens.to(mixed.device)]
+
+    @torch.inference_mode()
+    def log_probs(self, places: Tensor, tokens: Tensor) -> Tensor:
+        """(p,) fp32 log-probabilities of tokens (p,) under the mixture, one at each of places (p,)."""
+        device = self._hidden.device
+        source, beside, hidden, matches = self._laid(places)
+        attention = source.head.log_attention(hidden, source.keys, source.layout, matches)
+        gates = source.head.log_gate(hidden, source.layout)
+        targets = beside.lay(tokens.to(device).unsqueeze(1))
+        states = self._hidden[places.to(device)]
+        written = target_log_probs(lambda part: self._project(states, part), self._vocab_size, tokens.to(device))
+        same = (source.layout.copy_ids.unsqueeze(1) == targets) & source.layout.copyable.unsqueeze(1)
+        mixed = mix_targets(beside.lay(written.unsqueeze(1)).squeeze(2), attention, gates, same)
+        return beside.take(mixed.unsqueeze(2)).squeeze(1)
+
+    def _laid(self, places: Tensor) -> tuple[CopySource, SideBySide, Tensor, Tensor]:
+        """What the head reads of the queries of places (p,), and states and matches side by side by query."""
+        places = places.to(self._hidden.device)
+        present, query_of = torch.unique(self._queries[places], return_inverse=True)
+        source = self._source if len(present) == len(self._source.layout.block) else self._source.of(present)
+        beside = SideBySide(query_of, len(present))
+        return source, beside, beside.lay(self._hidden[places]), beside.lay(self._matches[places])

@@ -91,14 +91,18 @@ class UniGenSession:
         queries = self._decoder.queries
         hidden, tail_hidden = self._decoder.step_rows(parents, self._embed(tokens), rest_embeddings)
         if self._source is None:
-            ended = None if tail_hidden is None else ProjectedOutputs(tail_hidden, self._project)
-            return ProjectedOutputs(hidden, self._project), ended
+            ended = None if tail_hidden is None else ProjectedOutputs(tail_hidden, self._project, self.vocab_size)
+            return ProjectedOutputs(hidden, self._project, self.vocab_size), ended
         ended_rows = None
         if rest is not None and tail_hidden is not None:
             matches = whole_matches(self._source, before, rest[0], queries[rest[0]], rest[1])
-            ended_rows = CopyOutputs(tail_hidden, queries[rest[0]], matches, self._source, self._project)
+            ended_rows = CopyOutputs(
+                tail_hidden, queries[rest[0]], matches, self._source, self._project, self.vocab_size
+            )
         self._matches = following(self._source, before, parents, queries[parents], tokens)
-        return CopyOutputs(hidden, queries[parents], self._matches, self._source, self._project), ended_rows
+        return CopyOutputs(
+            hidden, queries[parents], self._matches, self._source, self._project, self.vocab_size
+        ), ended_rows
 
     @torch.inference_mode()
     def read_rows(self, queries: Tensor, tokens: Tensor) -> RowOutputs:
@@ -106,9 +110,9 @@ class UniGenSession:
         queries, tokens = queries.to(self._device), tokens.to(self._device).clamp(min=0)
         hidden = self._decoder.read(queries, self._embed(tokens))
         if self._source is None:
-            return ProjectedOutputs(hidden, self._project)
+            return ProjectedOutputs(hidden, self._project, self.vocab_size)
         matches = whole_matches(self._source, None, queries, queries, tokens)
-        return CopyOutputs(hidden, queries, matches, self._source, self._project)
+        return CopyOutputs(hidden, queries, matches, self._source, self._project, self.vocab_size)
 
     @torch.inference_mode()
     def step(self, tokens: Tensor) -> Tensor:
@@ -174,7 +178,7 @@ class UniGenSession:
             scored = mix_targets(scored.flatten(1, 2), attention, gates, same).view(targets.shape)
         return scored * known
 
-    def _project(self, hidden: Tensor, tokens: Tensor | None = None) -> Tensor:
+    def _project(self, hidden: Tensor, tokens: Tensor | slice | None = None) -> Tensor:
         """(…, V) logits for states (…, d), or (…, t) of some tokens."""
         return self.model.vocabulary_logits(hidden, self._output_weight, tokens)
 

@@ -103,19 +103,20 @@ class T5Session:
         """One more token of rows ``(n,)``, and the rest ``(r, T)`` of rows ``(r,)`` that end; see `RowSession`."""
         rest = None if tails is None else (tails[0].to(self._device), self._embed(tails[1]))
         hidden, tail_hidden = self._decoder.step_rows(parents.to(self._device), self._embed(tokens), rest)
-        ended = None if tail_hidden is None else ProjectedOutputs(tail_hidden, self._project)
-        return ProjectedOutputs(hidden, self._project), ended
+        ended = None if tail_hidden is None else ProjectedOutputs(tail_hidden, self._project, self.vocab_size)
+        return ProjectedOutputs(hidden, self._project, self.vocab_size), ended
 
     @torch.inference_mode()
     def read_rows(self, queries: Tensor, tokens: Tensor) -> RowOutputs:
         """Whole texts ``(r, T)`` of queries ``(r,)``, the start token first; see `RowSession`."""
-        return ProjectedOutputs(self._decoder.read(queries.to(self._device), self._embed(tokens)), self._project)
+        hidden = self._decoder.read(queries.to(self._device), self._embed(tokens))
+        return ProjectedOutputs(hidden, self._project, self.vocab_size)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         embeddings: Tensor = self.model.shared(tokens.to(self._device).clamp(min=0))
         return embeddings.to(self._states.dtype)
 
     @torch.inference_mode()
-    def _project(self, hidden: Tensor, tokens: Tensor | None) -> Tensor:
+    def _project(self, hidden: Tensor, tokens: Tensor | slice | None) -> Tensor:
         weight = self._weight if tokens is None else self._weight[tokens]
         return vocabulary_logits(hidden.float() * self._scale, weight)

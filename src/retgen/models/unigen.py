@@ -184,13 +184,15 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
         """The copy head of a task, where the model has one."""
         return self.retrieval_copy if task == "retrieval" else self.answer_copy
 
-    def vocabulary_logits(self, hidden: Tensor, weight: Tensor | None = None, tokens: Tensor | None = None) -> Tensor:
+    def vocabulary_logits(
+        self, hidden: Tensor, weight: Tensor | None = None, tokens: Tensor | slice | None = None
+    ) -> Tensor:
         """fp32 logits over the vocabulary, (…, V), for decoder states (…, d): the projection itself runs in fp32.
 
         Args:
             hidden: (…, d).
             weight: (V, d); the output head's weight in fp32, where the caller keeps it.
-            tokens: (t,) int64; only the logits of these are computed, (…, t).
+            tokens: (t,) int64, or a slice of the vocabulary; only the logits of these are computed, (…, t).
         """
         hidden = hidden.float()
         if self.config.scale_decoder_outputs:
