@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -208,7 +210,9 @@ def test_each_reason_to_stop_is_one_message_and_the_same_command_goes_on(
     assert result.exit_code == 1
     assert result.output.count("Error:") == 1
     assert said in result.output
-    assert f"{kept} of {DOCUMENTS} prompts have their completion in the ledger" in result.output
+    counted = re.search(rf"At least (\d+) of {DOCUMENTS} prompts have their completion in the ledger", result.output)
+    assert counted
+    assert int(counted[1]) <= kept
     assert "Traceback" not in result.output
     assert "sk-" not in result.output
     assert not (tmp_path / "out.jsonl").exists()
@@ -224,7 +228,9 @@ def test_docids_are_measured_beside_the_documents_first_words(url: str, corpus: 
     told = json.loads(run(*arguments(corpus, "summarise", *chat(url), "--json")).stdout)["quality"]
     kept = json.loads((tmp_path / "out.jsonl.quality.json").read_text())
     assert kept["docids"] == told
-    assert (told["documents"], told["unit"], told["sharing"]) == (DOCUMENTS, "words", 0)
+    texts = Counter(each.text.lower() for each in read_texts(tmp_path / "out.jsonl").values())
+    shared = sum(count for count in texts.values() if count > 1)
+    assert (told["documents"], told["unit"], told["sharing"]) == (DOCUMENTS, "words", shared)
     assert kept["lead"]["overlap"] == 1.0
     shown = run(*arguments(corpus, "summarise", "--words", "3", "--tokenizer", str(tmp_path / "nowhere")))
     assert shown.exit_code == 1
@@ -257,7 +263,8 @@ def test_a_batch_endpoint_by_files(url: str, corpus: Path, tmp_path: Path) -> No
     collect = ["ledger", "collect", str(tmp_path / "ledger.sqlite"), str(requests), str(tmp_path / "answers.jsonl")]
     told = json.loads(run(*collect, "--price", "1", "2", "--json").stdout)
     (sums,) = map(json.loads, run("ledger", "stats", str(tmp_path / "ledger.sqlite"), "--json").stdout.splitlines())
-    assert sums["cost"] == pytest.approx((sums["prompt_tokens"] + 2 * sums["completion_tokens"]) / 1e6) > 0
+    assert sums["cost"] > 0
+    assert sums["cost"] == pytest.approx((sums["prompt_tokens"] + 2 * sums["completion_tokens"]) / 1e6)
     assert (told["added"], told["known"], list(told["failed"])) == (DOCUMENTS - 1, 0, [lines[0]["custom_id"]])
     assert json.loads(run(*command, "--json").stdout)["cached"] == DOCUMENTS - 1
     assert "has everything" in run(*command, "--batch-file", str(requests)).stdout

@@ -344,7 +344,8 @@ class Dispatch:
         if self._stop is None:
             standing = self.tally.standing
             of = "" if standing.total is None else f" of {standing.total}"
-            done = f"{standing.done}{of} prompts have their completion in the ledger {self.ledger.path}"
+            # Those behind the last that was read may be there too.
+            done = f"At least {standing.done}{of} prompts have their completion in the ledger {self.ledger.path}"
             mend = f"{error.mend}. {done}" if error.mend else done
             self._stop = type(error)(error.what, where=error.where or self.where, mend=mend)
             self._stopped.set()
