@@ -60,6 +60,9 @@ def handler(options: argparse.Namespace) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            if len(body) < int(self.headers["Content-Length"]):  # whoever asks was killed
+                self.close_connection = True
+                return
             with lock:
                 served.append(fault := chance.choice(kinds) if chance.random() < options.faults else None)
                 if options.only is not None and len(served) > options.only:

@@ -103,6 +103,9 @@ def handler(model: Model, name: str, key: str | None) -> type[BaseHTTPRequestHan
 
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers["Content-Length"]))
+            if len(raw) < int(self.headers["Content-Length"]):  # whoever asks was killed
+                self.close_connection = True
+                return
             try:
                 if key is not None and self.headers.get("Authorization") != f"Bearer {key}":
                     sent = self.headers.get("Authorization")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from retgen.cli import app
@@ -121,12 +122,19 @@ def test_learning_curves_over_seeds(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_rounds_of_both_collections_are_run_and_drawn_by_one_command(
+def test_rounds_of_several_recipes_are_run_and_drawn_by_one_command(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As `retgen curves --iterations almanac-rounds squad-rounds`, over a dozen passages."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     picture = tmp_path / "rounds.svg"
-    recipes = ["almanac-rounds", "squad-rounds"]
+    recipes = [str(tmp_path / f"{name}.yaml") for name in ("one", "two")]
+    for path, passages in zip(recipes, (10, 14), strict=True):
+        content = yaml.safe_load(builtin_recipes()["squad-rounds"].read_text())
+        content["name"] = Path(path).stem
+        content["scales"]["tiny"]["defaults"]["unigen-train"]["steps"] = 4
+        content["scales"]["tiny"]["stages"]["collection"]["params"]["limit_passages"] = passages
+        Path(path).write_text(yaml.safe_dump(content, sort_keys=False))
     options = ["--data", str(shared_data / "squad"), "--seeds", "1", "--scale", "tiny", "--runs", str(tmp_path)]
     command = ["curves", "--iterations", *recipes, *options, "--out", str(picture)]
     result = CliRunner().invoke(app, command)
@@ -134,14 +142,15 @@ def test_rounds_of_both_collections_are_run_and_drawn_by_one_command(
     assert all(f"| round {number} " in result.output for number in range(6))
     assert picture.read_text().startswith("<?xml")
     said = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
-    for name in recipes:
-        assert [point["round"] for point in said[name]["MRR@10"]] == list(range(6))
-        table = _quality(tmp_path / f"{name}-tiny")
+    for path in recipes:
+        assert [point["round"] for point in said[path]["MRR@10"]] == list(range(6))
+        out = tmp_path / f"{Path(path).stem}-tiny"
+        table = _quality(out)
         for measure in ("MRR@10", "EM"):
-            drawn = [point["values"] for point in said[name][measure]]
+            drawn = [point["values"] for point in said[path][measure]]
             assert drawn == [[pytest.approx(table[f"round{number}-seed0"][measure])] for number in range(6)]
         # Each round has a cost of its own: they do not all bear the sum.
-        [rounds] = (tmp_path / f"{name}-tiny").glob("stages/iterations-*")
+        [rounds] = out.glob("stages/iterations-*")
         each = [float((rounds / f"round{number}.seconds").read_text()) for number in range(6)]
         assert sum(each) <= float((rounds / "test.seconds").read_text())
         assert min(each) > 0
