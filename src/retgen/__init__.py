@@ -15,6 +15,7 @@ _PUBLIC = {
     "Answer": "retgen.types",
     "BM25": "retgen.lexical",
     "BestSpan": "retgen.answer",
+    "ChatWriter": "retgen.connect.chat",
     "Connector": "retgen.types",
     "Corpus": "retgen.corpus",
     "CrossEncoder": "retgen.rerank.cross_encoder",
@@ -23,14 +24,19 @@ _PUBLIC = {
     "Hit": "retgen.types",
     "Index": "retgen.index",
     "JointReranker": "retgen.rerank.joint",
+    "LiveDocids": "retgen.docids.live",
+    "LocalWriter": "retgen.connect.local",
     "OfflineWriter": "retgen.connect",
+    "PrefixTree": "retgen.docids.prefix_tree",
     "Query": "retgen.types",
     "QueryGenerator": "retgen.models.query_generator",
     "QueryLikelihood": "retgen.rerank.query_likelihood",
     "RetgenError": "retgen.errors",
     "Run": "retgen.types",
+    "TrieLogitsProcessor": "retgen.docids.logits_processor",
     "Triplet": "retgen.types",
     "UniGen": "retgen.generative",
+    "UniGenSettings": "retgen.generative.settings",
     "evaluate_answers": "retgen.evaluate",
     "evaluate_run": "retgen.evaluate",
     "open_unigen": "retgen.generative.over_index",
@@ -42,13 +48,19 @@ __all__ = ["__version__", *_PUBLIC]
 if TYPE_CHECKING:
     from retgen.answer import BestSpan as BestSpan
     from retgen.connect import OfflineWriter as OfflineWriter
+    from retgen.connect.chat import ChatWriter as ChatWriter
+    from retgen.connect.local import LocalWriter as LocalWriter
     from retgen.corpus import Corpus as Corpus
     from retgen.dense import DenseRetriever as DenseRetriever
+    from retgen.docids.live import LiveDocids as LiveDocids
+    from retgen.docids.logits_processor import TrieLogitsProcessor as TrieLogitsProcessor
+    from retgen.docids.prefix_tree import PrefixTree as PrefixTree
     from retgen.errors import RetgenError as RetgenError
     from retgen.evaluate import evaluate_answers as evaluate_answers
     from retgen.evaluate import evaluate_run as evaluate_run
     from retgen.generative import UniGen as UniGen
     from retgen.generative.over_index import open_unigen as open_unigen
+    from retgen.generative.settings import UniGenSettings as UniGenSettings
     from retgen.index import Index as Index
     from retgen.lexical import BM25 as BM25
     from retgen.models.query_generator import QueryGenerator as QueryGenerator

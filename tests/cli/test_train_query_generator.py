@@ -68,6 +68,25 @@ def test_questions_are_sampled_of_the_model(home: Path, trained: dict[str, Any])
     assert (home / "other.jsonl").read_bytes() != (home / "sampled.jsonl").read_bytes()
 
 
+def test_queries_with_judgements_are_questions(home: Path, tmp_path: Path) -> None:
+    names = sorted(FACTS)
+    lines = [json.dumps({"_id": f"q{i}", "text": f"what about {name}?"}) for i, name in enumerate(names)]
+    (tmp_path / "queries.jsonl").write_text("\n".join(lines) + "\n")
+    # The first is not judged, and the second has nothing relevant.
+    judged = [f"q{i} 0 {name}.txt {int(i > 1)}" for i, name in enumerate(names) if i]
+    (tmp_path / "judged.trec").write_text("\n".join(judged) + "\n")
+    asked = ["--questions", tmp_path / "queries.jsonl", "--qrels", tmp_path / "judged.trec"]
+    told = only_object(
+        run("train", "query-generator", home / "index", *asked, "--out", tmp_path / "model", *SMALL, "--json")
+    )
+    assert not told["pseudo"]
+    assert told["trained_on"] + told["dev"] + told["held_out"] == len(names) - 2
+    failure(
+        2, "judgements without questions", "train", "query-generator", home / "index", "--qrels",
+        tmp_path / "judged.trec", "--out", tmp_path / "no",
+    )  # fmt: skip
+
+
 def test_an_own_question_file_and_a_bert_like_encoder(home: Path, tmp_path: Path) -> None:
     save_encoder(
         tmp_path / "bert",

@@ -13,7 +13,7 @@ import typer
 from retgen.cli.corpus_or_index import corpus_and_bm25
 from retgen.cli.options import AsJson, CorpusOrIndex, Device, ModelOut, Overwrite, Resume, Seed, SkipBad
 from retgen.cli.recipe_progress import duration
-from retgen.cli.running import counted, messages, results, skipping, write_json
+from retgen.cli.running import counted, messages, results, write_json
 from retgen.cli.train.gains_report import as_object, gains_table
 from retgen.cli.train.places import check_free, make_checkpoints, remove_checkpoints
 from retgen.cli.train.preparing import triplets_of, usual_source
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from retgen.train.questions import CollectionQuestions
     from retgen.train.rerank_collection import RerankingQuestions
     from retgen.train.resumable import TrainingRecord
-    from retgen.types import Triplet
 
 INTERRUPTED = 130
 _DEV_QUESTIONS = 100
@@ -125,8 +124,6 @@ def cross_encoder(
     from retgen.train.cross_encoder import CrossEncoderTraining, require_extras
 
     require_extras()
-    if qrels is not None and questions is None:
-        raise UsageError("judgements without questions", where="--qrels", mend="Give the queries with --questions")
     from retgen.models.cross_encoder_sources import KIND
     from retgen.train.improvement import sentence
     from retgen.train.questions import collection_questions
@@ -150,7 +147,7 @@ def cross_encoder(
             remove_checkpoints(place, _TRAINING)
     documents, retriever = corpus_and_bm25(corpus, skip_bad=skip_bad)
     asked = collection_questions(
-        documents, _triplets(questions, qrels, skip_bad), seed=seed, dev_questions=_DEV_QUESTIONS
+        documents, triplets_of(questions, qrels, skip_bad=skip_bad), seed=seed, dev_questions=_DEV_QUESTIONS
     )
     start = time.monotonic()
     try:
@@ -268,22 +265,6 @@ def _with_dev(options: CrossEncoderTraining, found: RerankingQuestions, *, keep_
         save_steps=min(every, 100),
         keep_best=keep_best,
     )
-
-
-def _triplets(questions: str | None, qrels: str | None, skip_bad: bool) -> list[Triplet] | None:
-    if questions is None or qrels is None:
-        return triplets_of(questions, skip_bad=skip_bad)
-    from retgen.formats import read_qrels, read_queries
-    from retgen.types import Triplet
-
-    with skipping(skip_bad) as skipped:
-        judged = read_qrels(qrels, skipped=skipped)
-        relevant = {query: tuple(name for name, grade in row.items() if grade >= 1) for query, row in judged.items()}
-        return [
-            Triplet(query, (), relevant[query.id])
-            for query in read_queries(questions, skipped=skipped)
-            if relevant.get(query.id)
-        ]
 
 
 def _introduce(

@@ -13,8 +13,9 @@ import typer
 from retgen.cli.corpus_or_index import corpus_and_bm25
 from retgen.cli.options import AsJson, CorpusOrIndex, Device, Resume, Seed, SkipBad
 from retgen.cli.recipe_progress import duration
-from retgen.cli.running import counted, messages, results, skipping, write_json
+from retgen.cli.running import counted, messages, results, write_json
 from retgen.cli.train.places import check_free, make_checkpoints, remove_checkpoints
+from retgen.cli.train.preparing import triplets_of
 from retgen.cli.train.processes import leads, number_of_processes, own_device, wait_for_others
 from retgen.cli.training_progress import quiet_transformers, training_progress
 from retgen.errors import MissingExtraError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from retgen.corpus import Corpus
     from retgen.train.joint import JointRecord, JointTraining
     from retgen.train.joint_collection import JointCandidates
-    from retgen.types import Triplet
 
 INTERRUPTED = 130
 CROSS_ENCODER, GENERATOR = "cross-encoder", "query-generator"
@@ -144,7 +144,7 @@ def joint(
         asked = joint_candidates(
             documents,
             retriever,
-            _triplets(questions, qrels, skip_bad),
+            triplets_of(questions, qrels, skip_bad=skip_bad) or [],
             labels=labels,
             top_n=top,
             dev_questions=dev_questions,
@@ -234,22 +234,6 @@ def _with_dev(options: JointTraining, asked: JointCandidates, *, keep_best: bool
         save_steps=min(every, 200),
         keep_best=keep_best and bool(asked.dev),
     )
-
-
-def _triplets(questions: str, qrels: str | None, skip_bad: bool) -> list[Triplet]:
-    from retgen.formats import read_qrels, read_queries, read_triplets
-    from retgen.types import Triplet
-
-    with skipping(skip_bad) as skipped:
-        if qrels is None:
-            return list(read_triplets(questions, skipped=skipped))
-        judged = read_qrels(qrels, skipped=skipped)
-        relevant = {query: tuple(name for name, grade in row.items() if grade >= 1) for query, row in judged.items()}
-        return [
-            Triplet(query, (), relevant[query.id])
-            for query in read_queries(questions, skipped=skipped)
-            if relevant.get(query.id)
-        ]
 
 
 def _introduce(asked: JointCandidates) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retgen.cli.running import skipping
-from retgen.errors import MissingExtraError
+from retgen.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from retgen.types import Triplet
@@ -34,11 +34,31 @@ def usual_source() -> str:
     return WARM + PACKAGED
 
 
-def triplets_of(questions: str | None, *, skip_bad: bool) -> list[Triplet] | None:
-    """The questions of a file with their answers and documents; None for no file."""
+def triplets_of(questions: str | None, qrels: str | None = None, *, skip_bad: bool) -> list[Triplet] | None:
+    """The questions of a file with their answers and documents; None for no file.
+
+    Args:
+        questions: a file of triplets; with ``qrels``, of any queries.
+        qrels: judgements; a grade of 1 or more is relevant. Queries without a relevant document are left out.
+        skip_bad: leave bad records out, and say which.
+
+    Raises:
+        UsageError: judgements without questions.
+    """
     if questions is None:
+        if qrels is not None:
+            raise UsageError("judgements without questions", where="--qrels", mend="Give the queries with --questions")
         return None
-    from retgen.formats import read_triplets
+    from retgen.formats import read_qrels, read_queries, read_triplets
+    from retgen.types import Triplet
 
     with skipping(skip_bad) as skipped:
-        return list(read_triplets(questions, skipped=skipped))
+        if qrels is None:
+            return list(read_triplets(questions, skipped=skipped))
+        judged = read_qrels(qrels, skipped=skipped)
+        relevant = {query: tuple(name for name, grade in row.items() if grade >= 1) for query, row in judged.items()}
+        return [
+            Triplet(query, (), relevant[query.id])
+            for query in read_queries(questions, skipped=skipped)
+            if relevant.get(query.id)
+        ]

@@ -33,7 +33,13 @@ def query_generator(
     out: ModelOut,
     questions: Annotated[
         str | None,
-        typer.Option(help="Questions with their documents: JSONL, SQuAD, DPR or MS MARCO QnA. None: made up."),
+        typer.Option(
+            help="Questions with their documents: JSONL, SQuAD, DPR, MS MARCO QnA; with --qrels any queries. "
+            "None: made up."
+        ),
+    ] = None,
+    qrels: Annotated[
+        str | None, typer.Option(help="Judgements of the questions: TREC or BEIR.", metavar="FILE")
     ] = None,
     source: Annotated[
         str | None,
@@ -87,6 +93,8 @@ def query_generator(
       retgen train query-generator corpus.jsonl --questions train.jsonl --source t5-base --epochs 2 --batch-size 64
         --out my-generator
 
+      retgen train query-generator scifact --questions scifact --qrels scifact/qrels/train.tsv --out my-generator
+
     Then: retgen rerank run.trec --corpus my-index --queries queries.jsonl --with query-likelihood
       --generator my-generator --out reranked.trec
     """
@@ -123,7 +131,7 @@ def query_generator(
     documents = _corpus(corpus, skip_bad)
     asked = collection_questions(
         documents,
-        triplets_of(questions, skip_bad=skip_bad),
+        triplets_of(questions, qrels, skip_bad=skip_bad),
         per_document=plan.pseudo_per_document,
         seed=seed,
         dev_questions=_DEV_QUESTIONS,
