@@ -103,6 +103,23 @@ def read_folder(path: str | Path, *, corpus_fingerprint: str | None = None, writ
         raise
 
 
+def trained_table(path: str | Path) -> DocidTable:
+    """The docids that a folder's model was trained on, without the changes since; no model is read.
+
+    Raises:
+        ArtefactError: the folder is torn, foreign or of another kind.
+    """
+    return store.load(path, kind=KIND, read=lambda manifest: DocidTable.load(_table_folder(manifest)))
+
+
+def _table_folder(manifest: store.Manifest) -> Path:
+    return manifest.path / DOCIDS / "table" if _is_live(manifest) else manifest.path / DOCIDS
+
+
+def _is_live(manifest: store.Manifest) -> bool:
+    return any(name.startswith(f"{DOCIDS}/tree/") for name in manifest.files)
+
+
 def _close(docids: list[ChangingDocids]) -> None:
     for each in docids:
         if isinstance(each, LiveDocids):
@@ -112,10 +129,13 @@ def _close(docids: list[ChangingDocids]) -> None:
 def _docids(
     manifest: store.Manifest, tokenizer: PreTrainedTokenizerBase, corpus_fingerprint: str | None, write: bool
 ) -> ChangingDocids:
-    place = manifest.path / DOCIDS
-    if any(name.startswith(f"{DOCIDS}/tree/") for name in manifest.files):
+    if _is_live(manifest):
         return LiveDocids.open(
-            place, write=write, tokenizer=tokenizer, corpus_fingerprint=corpus_fingerprint, part_of=manifest.path
+            manifest.path / DOCIDS,
+            write=write,
+            tokenizer=tokenizer,
+            corpus_fingerprint=corpus_fingerprint,
+            part_of=manifest.path,
         )
     if write:
         raise ArtefactError(
@@ -123,4 +143,5 @@ def _docids(
             where=manifest.path,
             mend="Save it anew: UniGen.open(path).save(path, overwrite=True)",
         )
-    return ChangingDocids(DocidTable.load(place, tokenizer=tokenizer, corpus_fingerprint=corpus_fingerprint))
+    table = DocidTable.load(_table_folder(manifest), tokenizer=tokenizer, corpus_fingerprint=corpus_fingerprint)
+    return ChangingDocids(table)

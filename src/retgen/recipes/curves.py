@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from retgen.docids.table import DocidTable
 from retgen.errors import ArtefactError, MismatchError, UsageError
 from retgen.evaluate import evaluate_answers, evaluate_run
 from retgen.evaluate.plots import Curve
+from retgen.generative.folder import trained_table
 from retgen.generative.history import HISTORY, model_history, read_history
 from retgen.recipes.collections import read_questions
 from retgen.recipes.measuring import read_outcome
@@ -158,6 +158,6 @@ def _measured(history: _History, name: str) -> dict[int, float]:
 
 def _settings(folder: str | Path) -> object:
     """What seeds of one training have in common; tokenizers of ``scratch:`` sources may differ between them."""
-    table = DocidTable.load(Path(folder) / "docids")
+    table = trained_table(folder)
     settings = json.loads((Path(folder) / "settings.json").read_text(encoding="utf-8"))
     return settings, table.corpus_fingerprint, table.make_up.scheme, len(table)
