@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from retgen.dense.encoder import PACKAGED, load_encoder
 from retgen.errors import MissingExtraError, UsageError
@@ -104,9 +104,8 @@ def _pooled(path: str, pooling: Pooling, similarity: Similarity, device: str | N
     from sentence_transformers.base.modules import Transformer
     from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
 
-    transformer = Transformer(path, config_kwargs={"trust_remote_code": False})
-    width = transformer.get_embedding_dimension()
-    modules = [transformer, PoolingModule(width, pooling)]
+    transformer: Any = Transformer(path, config_kwargs={"trust_remote_code": False})
+    modules = [transformer, PoolingModule(transformer.get_embedding_dimension(), pooling)]
     return SentenceTransformer(modules=modules, device=device, similarity_fn_name=similarity)
 
 
@@ -116,10 +115,11 @@ def _with_two_towers(encoder: SentenceTransformer) -> SentenceTransformer:
 
     if has_two_towers(encoder):
         return encoder
-    router = Router.for_query_document(list(copy.deepcopy(encoder)), list(encoder))
+    documents: list[Any] = list(encoder.children())
+    router = Router.for_query_document(copy.deepcopy(documents), documents)
     return SentenceTransformer(
         modules=[router],
         device=str(encoder.device),
-        prompts=dict(encoder.prompts),
+        prompts={name: text for name, text in encoder.prompts.items() if text is not None},
         similarity_fn_name=encoder.similarity_fn_name,
     )

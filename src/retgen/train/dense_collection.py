@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -143,7 +143,18 @@ def train_bi_encoder_on_collection(
         dev = None
         if questions.dev:
             dev = DevPool.of(bm25_negatives(questions.dev, retriever, corpus, plan.depth), corpus)
-        encoder = _begun(place / "built", corpus, questions, plan, device)
+        encoder = begun_once(
+            place / "built",
+            plan.source,
+            corpus,
+            questions.train,
+            seed=plan.training.seed,
+            device=device,
+            pooling=plan.pooling,
+            similarity=plan.similarity,
+            towers=plan.towers,
+            max_length=plan.max_length or None,
+        )
         records = [
             train_bi_encoder(
                 encoder,
@@ -195,25 +206,30 @@ def dense_gains(
     return run_gains(retriever.search(queries, 10), after, qrels)
 
 
-def _begun(
-    built: Path, corpus: Corpus, questions: CollectionQuestions, plan: DensePlan, device: str
+def begun_once(
+    built: Path,
+    source: str,
+    corpus: Corpus,
+    questions: Sequence[Triplet],
+    *,
+    seed: int,
+    device: str = "auto",
+    **options: Any,
 ) -> SentenceTransformer:
-    # Kept, because a tokenizer that is trained twice is not always the same twice.
+    """A bi-encoder to begin with, made at the first call and kept: a tokenizer trained twice is not always the same.
+
+    Args:
+        built: the folder it is kept in.
+        source: see `retgen.dense.fresh.begin_encoder`.
+        corpus: whose texts a ``scratch:`` source learns its tokens from.
+        questions: likewise.
+        seed: of random weights.
+        device: ``auto``, ``cpu``, ``cuda``…
+        options: of `begin_encoder`.
+    """
     where = str(pick_device(device))
     if not built.exists():
-        torch.manual_seed(plan.training.seed)
-        texts = (
-            *(document.contents for document in corpus),
-            *(triplet.query.text for triplet in questions.train),
-        )
-        begun = begin_encoder(
-            plan.source,
-            texts=texts,
-            pooling=plan.pooling,
-            similarity=plan.similarity,
-            towers=plan.towers,
-            max_length=plan.max_length or None,
-            device=where,
-        )
-        save_encoder(begun, built)
+        torch.manual_seed(seed)
+        texts = (*(document.contents for document in corpus), *(triplet.query.text for triplet in questions))
+        save_encoder(begin_encoder(source, texts=texts, device=where, **options), built)
     return load_encoder(str(built), where)
