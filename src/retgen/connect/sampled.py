@@ -19,7 +19,7 @@ from retgen.store import atomic_file
 from retgen.store.placing import locked
 from retgen.types import Document, Query, Triplet
 
-PairScorer = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
+PairScorer = Callable[[Sequence[tuple[str, str]]], Iterable[float]]
 """Scores (query, passage) pairs, e.g. `retgen.rerank.cross_encoder.CrossEncoder.predict`."""
 Progress = Callable[[int], None]
 """Called with the number of documents that are done."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from retgen import store
 from retgen.dense.encoder import PACKAGED, check_folder, encode, load_encoder
-from retgen.dense.id_column import read_ids, write_ids
+from retgen.dense.folder import DenseFolder
 from retgen.dense.kinds import FLAT, IndexKind
 from retgen.dense.vectors import FloatRows, Positions, VectorIndex
-from retgen.errors import ArtefactError, MismatchError, UnknownDocumentError, UsageError
+from retgen.errors import MismatchError, UnknownDocumentError, UsageError
 from retgen.lexical.ranking import NumberedDocuments
 from retgen.pipeline import Component, Progress, check_fingerprint
 from retgen.types import Document, DocumentFilter, Query, Run
@@ -24,7 +22,6 @@ from retgen.types import Document, DocumentFilter, Query, Run
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-KIND = "dense"
 _BLOCK = 4096
 
 
@@ -248,16 +245,8 @@ class DenseRetriever(Component):
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write embeddings, ids and the model's name (not the model) to a folder, whole or not at all."""
-        about = {
-            "fingerprint": self.fingerprint,
-            "model": self.model,
-            "model_digest": self._digest,
-            "batch_size": self.batch_size,
-            "index": asdict(self.vectors.kind),
-        }
-        with store.create(path, kind=KIND, made_by=about, overwrite=overwrite) as staging:
-            self.vectors.save(staging)
-            write_ids(staging, self._ids)
+        made = DenseFolder(self.vectors, self._ids, self.model, self._digest, self.batch_size, self.fingerprint)
+        made.save(path, overwrite=overwrite)
 
     @classmethod
     def open(
@@ -283,28 +272,19 @@ class DenseRetriever(Component):
             MismatchError: ``documents`` is another corpus.
             UsageError: it was built with a loaded model, and none is passed.
         """
-        manifest = store.open_folder(path, kind=KIND)
-        about: Any = manifest.made_by
-        if not about.get("model") and encoder is None:
+        folder = DenseFolder.open(path, mmap=mmap)
+        if not folder.model and encoder is None:
             raise UsageError("this dense index does not know its model's name", where=path, mend="Pass encoder=...")
-        try:
-            kind = IndexKind(**about["index"])
-            ids = read_ids(manifest.path)
-        except (KeyError, TypeError, OSError, ValueError) as error:
-            raise ArtefactError("this dense index is torn", where=path, mend="Build it again") from error
-        vectors = VectorIndex.open(manifest.path, kind, mmap=mmap)
-        if len(vectors) != len(ids):
-            raise ArtefactError("this dense index is torn", where=path, mend="Build it again")
         dense = cls(
             encoder,
-            about["model"],
-            vectors,
-            ids,
+            folder.model,
+            folder.vectors,
+            folder.ids,
             documents=documents,
-            fingerprint=about["fingerprint"],
-            batch_size=about["batch_size"],
+            fingerprint=folder.fingerprint,
+            batch_size=folder.batch_size,
             device=device,
-            digest=about.get("model_digest"),
+            digest=folder.digest,
         )
         if documents is not None:
             check_fingerprint(dense.fingerprint, documents, f"the dense index {path}")

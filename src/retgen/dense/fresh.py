@@ -91,10 +91,11 @@ def _from_scratch(
 ) -> SentenceTransformer:
     from retgen.models.cross_encoder_sources import load_cross_encoder
 
-    model, tokenizer = load_cross_encoder(f"{SCRATCH}{preset}", texts=texts)
+    loaded, tokenizer = load_cross_encoder(f"{SCRATCH}{preset}", texts=texts)
+    trunk: Any = loaded.base_model
     # sentence-transformers reads its modules from folders.
     with tempfile.TemporaryDirectory(prefix="retgen-encoder-") as folder:
-        model.base_model.save_pretrained(folder)
+        trunk.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         return _pooled(folder, pooling, similarity, device)
 
