@@ -135,3 +135,25 @@ def test_a_filter_needs_both_halves_and_a_generator(
     result = run(docs, *arguments, "--out", tmp_path / "out.jsonl")
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_interrupted_it_goes_on_with_the_same_command(
+    docs: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from retgen.models.query_generator import QueryGenerator
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    command = (docs, "--generator", models / "generator", "-n", "2", "--device", "cpu", "--out", tmp_path / "out.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(QueryGenerator, "sample", interrupted)
+        stopped = run(*command)
+    assert stopped.exit_code == 130
+    assert "run the same command again" in stopped.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+    other = run(*command, "--seed", "4")
+    assert other.exit_code == 1
+    assert "--no-resume" in other.stderr
+    assert run(*command).exit_code == 0
+    assert list(read_triplets(tmp_path / "out.jsonl"))

@@ -121,7 +121,7 @@ class DenseRetriever(Component):
             fingerprint=getattr(documents, "fingerprint", None),
             batch_size=batch_size,
             device=device,
-            digest=check_folder(name) if name else None,
+            digest=check_folder(name),
         )
 
     def bind(self, source: object) -> DenseRetriever:

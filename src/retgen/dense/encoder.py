@@ -37,8 +37,8 @@ def load_encoder(model: str, device: str | None = None) -> SentenceTransformer:
         FormatError: no model can be loaded from there.
         ArtefactError: a folder that retgen saved is torn, or of another kind.
     """
+    check_folder(model)
     place = packaged_folder() if model == PACKAGED else model
-    check_folder(str(place))
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
@@ -75,15 +75,15 @@ def save_encoder(
         encoder.save_pretrained(str(staging), create_model_card=False)
 
 
-def check_folder(path: str) -> str | None:
-    """The digest of a folder that retgen saved a bi-encoder in, None of anything else.
+def check_folder(model: str) -> str | None:
+    """The digest of a folder that retgen saved a bi-encoder in, None of any other name.
 
     Raises:
         ArtefactError: the folder is torn, or of another kind.
     """
-    if not (Path(path) / store.MANIFEST).exists():
+    if model in ("", PACKAGED) or not (Path(model) / store.MANIFEST).exists():
         return None
-    return store.open_folder(path, kind=KIND).digest
+    return store.open_folder(model, kind=KIND).digest
 
 
 def encode(

@@ -16,6 +16,7 @@ from retgen.cli.running import counted, messages, results, write_json
 from retgen.cli.train.gains_report import gains_table
 from retgen.cli.train.places import check_free
 from retgen.cli.train.preparing import check_extra, triplets_of
+from retgen.cli.train.processes import number_of_processes
 from retgen.cli.training_progress import quiet_transformers, training_progress
 from retgen.errors import MissingExtraError, UsageError
 
@@ -102,6 +103,10 @@ def bi_encoder(
     Then: retgen index corpus.jsonl --out my-index --dense my-bi-encoder --dense-index hnsw
       retgen search my-index "who discovered oxygen?" --with dense
     """
+    if number_of_processes() > 1:
+        raise UsageError(
+            "a bi-encoder is trained by one process here", mend="Start it without torchrun; it takes one GPU"
+        )
     check_extra()
     from retgen.train.cross_encoder import require_extras
 
