@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from retgen.formats.jsonl import read_triplets
 from retgen.recipes import StageError, load_recipe, load_results, make_report, run_recipe
 from retgen.recipes.loading import builtin_recipes
+from tests.recipes import published
 from tests.train.toy_retrieval import COLOURS, DOCUMENTS, PAIRS, THINGS
 
 pytest.importorskip("sentence_transformers")
@@ -141,3 +143,41 @@ def test_what_a_stage_needs_is_named(tmp_path: Path) -> None:
     for row, said in (("minilm", "one model"), ("doct5query", "one generator"), ("bm25", "nowhere")):
         with pytest.raises(StageError, match=said):
             run_recipe(tmp_path / "bad.yaml", data, tmp_path / "out", rows=[row])
+
+
+@pytest.mark.slow
+def test_every_stage_goes_over_dprs_files_with_the_papers_shapes(tmp_path: Path) -> None:
+    """Two towers, first token, inner product; checkpoints by name; a filter: everything a full-size recipe names."""
+    data = tmp_path / "data"
+    published.write_dpr(data, passages=12, questions=6)
+    published.save_models(data / "models")
+    source = f"warm:{data / 'models' / 'cross-encoder'}"
+    files = ["psgs_w100.tsv", "biencoder-nq-train.json", "biencoder-nq-dev.json"]
+    content = yaml.safe_load(toy_recipe(tmp_path / "toy.yaml").read_text())
+    stages = content["stages"]
+    splits = {"train": files[1], "dev": files[2], "test": files[2]}
+    stages["collection"] = {"kind": "dpr-collection", "data": files, "params": splits}
+    stages["pseudo"] = {"kind": "pseudo-queries", "needs": ["collection"], "isolated": False, "data": ["models/**/*"]}
+    content["data"] = {"files": files}
+    content["modules"] = [*content["modules"], "retgen.recipes.ranking_collections"]
+    content["rows"]["doct5query"]["needs"] = ["doct5query-measured", "doct5query-size"]
+    content["defaults"] = {
+        "doc2query-train": {"source": "scratch:tiny", "steps": 1},
+        "pseudo-queries": {"number": 3, "max_length": 64, "temperature": 0.9},
+        "dpr-train": {
+            "source": source, "towers": 2, "pooling": "cls", "similarity": "dot", "max_length": 48, "epochs": 1,
+            "batch_size": 4, "eval_steps": 2,
+        },
+        "ance-train": {"rounds": 1, "steps": 1, "batch_size": 4, "depth": 5, "index": "hnsw"},
+    }  # fmt: skip
+    stages["pseudo"]["params"] = {"model": "models/t5", "cross_encoder": "models/cross-encoder", "keep": 2}
+    stages["statements"]["params"] = {"model": "offline"}
+    (tmp_path / "nq.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    results = run_recipe(tmp_path / "nq.yaml", data, tmp_path / "out", rows=ROWS)
+    values = {row.row: row.values for row in results.rows}
+    assert set(values) == set(ROWS)
+    assert all(0 <= row["MRR@10"] <= 1 for row in values.values())
+    assert values["dpr"]["parameters"] == values["ance"]["parameters"] > 0
+    [pseudo] = (tmp_path / "out").glob("stages/pseudo-seed0-*")
+    asked = Counter(triplet.doc_ids for triplet in read_triplets(pseudo / "pseudo.jsonl"))
+    assert set(asked.values()) <= {1, 2}

@@ -17,6 +17,7 @@ from retgen.recipes.collections import SPLITS, read_questions
 from retgen.recipes.context import StageContext
 from retgen.recipes.measuring import write_outcome
 from retgen.recipes.reranker_training import reporter
+from retgen.recipes.reranking import named_model
 from retgen.recipes.stages import stage
 from retgen.train.candidates import LabelledCandidates
 from retgen.types import Triplet
@@ -195,7 +196,8 @@ def dense_search(context: StageContext, model: str = "", index: str = "flat", k:
 
     Args:
         context: of the stage; its ``model`` is a stage that trained one.
-        model: a folder or hub id, or ``minilm``, where no stage trained one. Its parameters are then reported.
+        model: a folder (also one inside the data), a hub id, or ``minilm``, where no stage trained one. Its parameters
+            are then reported.
         index: ``flat`` (exact), ``hnsw``, ``ivf-pq``, or one with its settings.
         k: hits of a question.
     """
@@ -204,7 +206,7 @@ def dense_search(context: StageContext, model: str = "", index: str = "flat", k:
     if ("model" in context.inputs) == bool(model):
         raise UsageError("a dense search needs one model: of a stage, or by name", where=context.name)
     corpus = Corpus.open(context.input("collection") / "corpus")
-    name = model or str(context.input("model") / ENCODER)
+    name = str(named_model(context, model) if model else context.input("model") / ENCODER)
     retriever = DenseRetriever.build(corpus, name, index=index, device=str(pick_device()), progress=context.progress)
     retriever.save(context.folder / "index")
     for split in SPLITS[1:]:

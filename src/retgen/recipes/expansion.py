@@ -14,7 +14,7 @@ from retgen.lexical.bm25 import BM25
 from retgen.recipes.collections import SPLITS, read_questions
 from retgen.recipes.context import StageContext
 from retgen.recipes.measuring import write_outcome
-from retgen.recipes.reranking import FOLDERS
+from retgen.recipes.reranking import FOLDERS, named_model
 from retgen.recipes.stages import stage
 
 OFFLINE = "offline"
@@ -105,8 +105,8 @@ def pseudo_queries(
 
     Args:
         context: of the stage; its ``generator`` and ``cross-encoder`` are stages that trained one.
-        model: a query generator's folder or hub id, or ``offline`` for questions made of the documents' own
-            statements, where no stage trained one.
+        model: a query generator's folder (also one inside the data) or hub id, or ``offline`` for questions made of
+            the documents' own statements, where no stage trained one.
         number: of a document, at most (K).
         top_k: tokens that may be drawn at a step.
         temperature: of the samples.
@@ -124,7 +124,7 @@ def pseudo_queries(
         return
     from retgen.models.query_generator import QueryGenerator
 
-    place = model or str(context.input("generator") / FOLDERS["generator"])
+    place = named_model(context, model) if model else context.input("generator") / FOLDERS["generator"]
     sampling = Sampling(number, top_k, temperature, context.seed, keep, min_score)
     written = write_sampled_queries(
         context.scratch / PSEUDO,
@@ -168,5 +168,5 @@ def _scorer(context: StageContext, name: str) -> PairScorer:
 
     if ("cross-encoder" in context.inputs) == bool(name):
         raise UsageError("a filter needs one cross-encoder: of a stage, or by name", where=context.name)
-    place = name or context.input("cross-encoder") / FOLDERS["cross_encoder"]
+    place = named_model(context, name) if name else context.input("cross-encoder") / FOLDERS["cross_encoder"]
     return CrossEncoder.from_pretrained(place).predict
