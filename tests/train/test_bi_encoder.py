@@ -106,11 +106,11 @@ def test_every_question_stands_once_an_epoch_and_no_negative_is_relevant() -> No
     ]
     relevant = {one.query.text: set(one.positives) for one in questions}
     made = stream(questions, epochs=2.0, negatives=2)
-    read = Counter(made.rows[number].query for batch in made.batches for number in batch)
+    read = Counter(made.row(number).query for batch in made.batches for number in batch)
     assert read == Counter({one.query.text: 2 for one in questions})
     for batch in made.batches:
         assert 1 <= len(batch) <= 8
-        rows = [made.rows[number] for number in batch]
+        rows = [made.row(number) for number in batch]
         for row in rows:
             assert row.positive in relevant[row.query]
             others = [name for other in rows for name in (other.positive, *other.negatives) if other is not row]
@@ -121,11 +121,13 @@ def test_every_question_stands_once_an_epoch_and_no_negative_is_relevant() -> No
 
 def test_negatives_are_drawn_anew_and_lacking_ones_filled_up() -> None:
     made = stream(epochs=3.0, negatives=2)
-    size = len(made.rows) // 3
-    draws = [{(row.query, row.negatives) for row in made.rows[size * n : size * (n + 1)]} for n in range(3)]
+    size = len(made) // 3
+    rows = [made.row(number) for number in range(len(made))]
+    draws = [{(row.query, row.negatives) for row in rows[size * n : size * (n + 1)]} for n in range(3)]
     assert draws[0] != draws[1] != draws[2]
     few = [LabelledCandidates(one.query, one.passages[:2], one.labels[:2]) for one in candidates()]
-    for row in stream(few, negatives=3).rows:
+    filled = stream(few, negatives=3)
+    for row in map(filled.row, range(len(filled))):
         assert len({row.positive, *row.negatives}) == 4
     with pytest.raises(UsageError, match="no other passages"):
         stream(few[:1], negatives=3)
@@ -133,9 +135,13 @@ def test_negatives_are_drawn_anew_and_lacking_ones_filled_up() -> None:
 
 def test_the_stream_follows_from_its_seed_and_length() -> None:
     one, other = stream(seed=1), stream(seed=1)
-    assert (one.rows, one.batches) == (other.rows, other.batches)
-    assert stream(seed=2).rows != one.rows
+    assert one.batches == other.batches
+    assert [one[n] for n in range(len(one))] == [other[n] for n in range(len(other))]
+    assert stream(seed=2).batches != one.batches
     assert len(stream(max_steps=5).batches) == 5
+    # One passage for all: nothing can stand together, and that is found out in time.
+    alone = [LabelledCandidates(Query(str(n), str(n)), ("red-boat",), (1,)) for n in range(400)]
+    assert [len(batch) for batch in stream(alone, negatives=0).batches] == [1] * 400
     assert stream()[0].keys() == {"query", "positive", "negative_1"}
     assert stream(negatives=0)[0].keys() == {"query", "positive"}
 

@@ -7,7 +7,8 @@ passage of the one is relevant to the other: a negative is never a passage that 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch.utils.data import Dataset
@@ -15,6 +16,9 @@ from torch.utils.data import Dataset
 from retgen.errors import UsageError
 from retgen.train.candidates import LabelledCandidates, passage_of
 from retgen.types import DocumentSource
+
+_PATIENCE = 20
+"""Rows that a batch puts off before it is left as it is, for each row it may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +63,37 @@ class BiEncoderStream(Dataset[dict[str, str]]):
         self.documents = documents
         self.negatives = negatives
         self.column_names = ("query", "positive", *(f"negative_{n}" for n in range(1, negatives + 1)))
-        self.rows: list[TrainingRow] = []
         self.batches: list[list[int]] = []
+        self._candidates = candidates
+        self._seed = seed
         self._pool = sorted({name for one in candidates for name in one.passages})
+        relevant = [frozenset(one.positives) for one in candidates]
         epoch = 0
         while (len(self.batches) < max_steps) if max_steps else (epoch < epochs):
-            first = len(self.rows)
-            chance = random.Random(seed * 1_000_003 + epoch)
-            order = list(range(len(candidates)))
-            chance.shuffle(order)
-            self.rows += [self._row(candidates[number], f"{seed}/{epoch}") for number in order]
-            relevant = [frozenset(candidates[number].positives) for number in order]
-            batches = _apart(self.rows[first:], relevant, batch_size)
+            order = list(range(epoch * len(candidates), (epoch + 1) * len(candidates)))
+            random.Random(seed * 1_000_003 + epoch).shuffle(order)
+            # Rows are drawn again when they are read: kept are their numbers alone.
+            batches = _apart(order, self.row, lambda number: relevant[number % len(relevant)], batch_size)
             if not max_steps and epoch + 1 > epochs:
                 batches = batches[: max(1, round((epochs - epoch) * len(batches)))]
-            self.batches += [[first + row for row in batch] for batch in batches]
+            self.batches += batches
             epoch += 1
         if max_steps:
             del self.batches[max_steps:]
+        self._epochs = epoch
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self._epochs * len(self._candidates)
 
     def __getitem__(self, number: int) -> dict[str, str]:
-        row = self.rows[number]
+        row = self.row(number)
         texts = [passage_of(self.documents, name).contents for name in (row.positive, *row.negatives)]
         return dict(zip(self.column_names, (row.query, *texts), strict=True))
+
+    def row(self, number: int) -> TrainingRow:
+        """A question as one epoch reads it; ``number`` counts the questions through all epochs."""
+        epoch, question = divmod(number, len(self._candidates))
+        return self._row(self._candidates[question], f"{self._seed}/{epoch}")
 
     def _row(self, question: LabelledCandidates, draw: str) -> TrainingRow:
         chance = random.Random(f"{draw}/{question.query.id}")
@@ -103,26 +112,31 @@ class BiEncoderStream(Dataset[dict[str, str]]):
         return TrainingRow(question.query.text, chance.choice(question.positives), tuple(chosen))
 
 
-def _apart(rows: Sequence[TrainingRow], relevant: Sequence[frozenset[str]], size: int) -> list[list[int]]:
-    """The rows' numbers in batches in which no passage of one row is relevant to another; those that clash wait."""
+def _apart(
+    order: Sequence[int],
+    row: Callable[[int], TrainingRow],
+    relevant: Callable[[int], frozenset[str]],
+    size: int,
+) -> list[list[int]]:
+    """The numbers in batches in which no passage of one row is relevant to another; those that clash wait."""
     batches: list[list[int]] = []
-    waiting = list(range(len(rows)))
+    waiting = deque(order)
     while waiting:
         batch: list[int] = []
         passages: set[str] = set()
         wanted: set[str] = set()
-        left: list[int] = []
-        for place, number in enumerate(waiting):
-            if len(batch) == size:
-                left += waiting[place:]
-                break
-            own = {rows[number].positive, *rows[number].negatives}
-            if own & wanted or relevant[number] & passages:
-                left.append(number)
+        put_off: list[int] = []
+        # Where nearly all clash, a batch stays small rather than have everything looked at for each.
+        while waiting and len(batch) < size and len(put_off) < _PATIENCE * size:
+            number = waiting.popleft()
+            drawn = row(number)
+            own = {drawn.positive, *drawn.negatives}
+            if own & wanted or relevant(number) & passages:
+                put_off.append(number)
                 continue
             batch.append(number)
             passages |= own
-            wanted |= relevant[number]
+            wanted |= relevant(number)
         batches.append(batch)
-        waiting = left
+        waiting.extendleft(reversed(put_off))
     return batches
