@@ -12,7 +12,7 @@ from retgen import store
 from retgen.corpus import Corpus
 from retgen.errors import ArtefactError, RetgenError, UsageError
 from retgen.pipeline import Progress
-from retgen.types import Document, DocumentFilter, Query, Retriever, Run
+from retgen.types import Document, DocumentFilter, Query, Retriever, Run, Triplet
 
 KIND = "index"
 _CORPUS = "corpus"
@@ -21,6 +21,7 @@ _CORPUS = "corpus"
 _RETRIEVERS: Mapping[str, tuple[str, str]] = {
     "bm25": ("retgen.lexical", "BM25"),
     "dense": ("retgen.dense", "DenseRetriever"),
+    "doct5query": ("retgen.lexical", "BM25"),
 }
 
 
@@ -64,6 +65,8 @@ class Index:
         chunk_words: int | None = None,
         chunk_overlap: int = 0,
         dense: str | None = None,
+        dense_index: str = "flat",
+        pseudo_queries: Iterable[Triplet] | None = None,
         made_by: Mapping[str, object] | None = None,
         overwrite: bool = False,
         progress: Callable[[str], Progress] | None = None,
@@ -80,39 +83,53 @@ class Index:
             chunk_words: cut documents into chunks of so many words; None keeps them whole.
             chunk_overlap: words that a chunk shares with the one before.
             dense: also embed every document with this bi-encoder: ``"minilm"``, a folder or a hub id.
+            dense_index: how the embeddings are searched: ``flat``, ``hnsw``, ``ivf-pq``; see `retgen.dense.kinds`.
+            pseudo_queries: questions about the documents, by id: "doct5query" is then a BM25 that counts them too.
             made_by: what to write into the manifest about its making.
             overwrite: replace an index that stands there.
-            progress: asked for a progress callback for each of the steps it names: "bm25", "dense".
+            progress: asked for a progress callback for each of the steps it names: "bm25", "dense", "doct5query".
 
         Raises:
             RecordError: a document cannot be stored, or its id occurs twice.
             RetgenError: there are no documents.
             UsageError: a setting cannot be used.
+            MismatchError: a pseudo query is about a document that is not there.
             ArtefactError: something stands there that may not be replaced.
         """
         from retgen.lexical import BM25
         from retgen.lexical.settings import BM25Settings
 
         settings = BM25Settings.of(fields, language, k1, b)
-        about = {**(made_by or {}), "retrievers": ["bm25", *(["dense"] if dense is not None else [])], "dense": dense}
+        parts = ["bm25"]
+        about: dict[str, object] = {**(made_by or {}), "retrievers": parts, "dense": dense}
+        if dense is not None:
+            from retgen.dense.kinds import IndexKind
+
+            IndexKind.parse(dense_index)  # a slip is met before anything is built
+            parts.append("dense")
+            about["dense_index"] = dense_index
+        if pseudo_queries is not None:
+            parts.append("doct5query")
+        of_step = progress or (lambda _name: lambda _done, _total: None)
         with store.create(path, kind=KIND, made_by=about, overwrite=overwrite) as staging, _named_as(path, staging):
             corpus = Corpus.build(
                 documents, staging / _CORPUS, chunk_words=chunk_words, chunk_overlap=chunk_overlap, made_by=made_by
             )
-            BM25.build(
-                corpus,
-                fields=settings.fields,
-                language=language,
-                k1=k1,
-                b=b,
-                progress=progress("bm25") if progress is not None else None,
-            ).save(staging / "bm25")
+
+            def lexical(name: str, read: Iterable[Document]) -> None:
+                made = BM25.build(read, fields=settings.fields, language=language, k1=k1, b=b, progress=of_step(name))
+                made.save(staging / name)
+
+            lexical("bm25", corpus)
             if dense is not None:
                 from retgen.dense import DenseRetriever
 
-                DenseRetriever.build(corpus, dense, progress=progress("dense") if progress is not None else None).save(
-                    staging / "dense"
-                )
+                made = DenseRetriever.build(corpus, dense, index=dense_index, progress=of_step("dense"))
+                made.save(staging / "dense")
+            if pseudo_queries is not None:
+                from retgen.lexical.doc2query import ExpandedDocuments, queries_by_document
+
+                lexical("doct5query", ExpandedDocuments(corpus, queries_by_document(pseudo_queries, corpus)))
         return cls.open(path)
 
     @classmethod

@@ -23,7 +23,7 @@ from retgen.types import Document
 
 COMMANDS = [
     *("index", "search", "ask", "eval", "verify", "demo", "pseudo-queries", "run", "report", "curves"),
-    "train unigen",
+    *("train unigen", "train bi-encoder"),
 ]
 
 

@@ -71,3 +71,89 @@ def test_a_bad_file_is_left_out_when_asked(docs: Path, tmp_path: Path) -> None:
     result = run(docs, "--out", tmp_path / "out.jsonl", "--skip-bad")
     assert result.exit_code == 0
     assert "empty.txt" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny, with random weights: a query generator and a cross-encoder."""
+    from tests.models.generators import seq2seq
+    from tests.train.toy_pairs import saved_toy
+
+    home = tmp_path_factory.mktemp("models")
+    model, tokenizer = seq2seq("t5")
+    model.save_pretrained(home / "generator")
+    tokenizer.save_pretrained(home / "generator")
+    saved_toy(home / "cross-encoder")
+    return home
+
+
+def test_a_generators_questions_filtered_and_counted_by_an_index(docs: Path, models: Path, tmp_path: Path) -> None:
+    sampled = ("--generator", models / "generator", "-n", "3", "--device", "cpu")
+    result = run(docs, *sampled, "--out", tmp_path / "all.jsonl", "--json")
+    assert result.exit_code == 0, result.output
+    whole = json.loads(result.stdout)
+    kept = run(
+        docs, *sampled, "--cross-encoder", models / "cross-encoder", "--keep", "1", "--out", tmp_path / "kept.jsonl",
+        "--json",
+    )  # fmt: skip
+    assert kept.exit_code == 0, kept.output
+    told = json.loads(kept.stdout)
+    assert told["questions"] == told["asked"] == whole["asked"]
+    assert told["dropped"] == whole["questions"] - told["questions"]
+    everything = {triplet.query.text for triplet in read_triplets(tmp_path / "all.jsonl")}
+    assert {triplet.query.text for triplet in read_triplets(tmp_path / "kept.jsonl")} <= everything
+    index = CliRunner().invoke(
+        app,
+        [
+            "index",
+            str(docs),
+            "--out",
+            str(tmp_path / "index"),
+            "--pseudo-queries",
+            str(tmp_path / "all.jsonl"),
+            "--json",
+        ],
+    )
+    assert index.exit_code == 0, index.output
+    assert json.loads(index.stdout)["retrievers"] == ["bm25", "doct5query"]
+    asked = ["search", str(tmp_path / "index"), "Paris", "--with", "doct5query", "--explain", "--json"]
+    found = CliRunner().invoke(app, asked)
+    assert json.loads(found.stdout.splitlines()[0])["doc_id"] == "radium.txt"
+
+
+@pytest.mark.parametrize(
+    ("said", "arguments"),
+    [
+        ("--cross-encoder", ["--generator", "MODEL", "--keep", "2"]),
+        ("--cross-encoder", ["--generator", "MODEL", "--cross-encoder", "MODEL"]),
+        ("--keep", ["--keep", "2"]),
+    ],
+)
+def test_a_filter_needs_both_halves_and_a_generator(
+    said: str, arguments: list[str], docs: Path, tmp_path: Path
+) -> None:
+    result = run(docs, *arguments, "--out", tmp_path / "out.jsonl")
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_interrupted_it_goes_on_with_the_same_command(
+    docs: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from retgen.models.query_generator import QueryGenerator
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    command = (docs, "--generator", models / "generator", "-n", "2", "--device", "cpu", "--out", tmp_path / "out.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(QueryGenerator, "sample", interrupted)
+        stopped = run(*command)
+    assert stopped.exit_code == 130
+    assert "run the same command again" in stopped.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+    other = run(*command, "--seed", "4")
+    assert other.exit_code == 1
+    assert "--no-resume" in other.stderr
+    assert run(*command).exit_code == 0
+    assert list(read_triplets(tmp_path / "out.jsonl"))

@@ -11,9 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from retgen.corpus import Corpus
 from retgen.dense import DenseRetriever
 from retgen.dense import encoder as encoder_module
-from retgen.errors import ArtefactError, FormatError, MismatchError, MissingExtraError, UsageError
+from retgen.errors import (
+    ArtefactError,
+    FormatError,
+    MismatchError,
+    MissingExtraError,
+    UnknownDocumentError,
+    UsageError,
+)
 from retgen.types import Document, Query
 from tests.conformance import DOCUMENTS, QUERIES, RETRIEVER_CHECKS, name_of
 
@@ -27,9 +35,10 @@ def minilm() -> Any:
     return encoder_module.load_encoder("minilm", "cpu")
 
 
+@pytest.mark.parametrize("index", ["flat", "hnsw"])
 @pytest.mark.parametrize("check", RETRIEVER_CHECKS, ids=name_of)
-def test_conforms(check: Callable[..., None], minilm: Any) -> None:
-    check(lambda documents: DenseRetriever.build(documents, minilm), tolerance=1e-5)
+def test_conforms(check: Callable[..., None], index: str, minilm: Any) -> None:
+    check(lambda documents: DenseRetriever.build(documents, minilm, index=index), tolerance=1e-5)
 
 
 def test_hits_are_those_of_the_inner_product(minilm: Any) -> None:
@@ -56,9 +65,62 @@ def test_a_saved_index_is_the_same_index(minilm: Any, tmp_path: Path) -> None:
     assert opened.model == "minilm"
     assert opened.search(QUERIES, 5).to_dict() == built.search(QUERIES, 5).to_dict()
     shutil.copytree(tmp_path / "dense", tmp_path / "torn")
-    (tmp_path / "torn" / "ids.json").write_text("[]")
+    (tmp_path / "torn" / "ids.arrow").write_text("[]")
     with pytest.raises(ArtefactError, match="bytes"):
         DenseRetriever.open(tmp_path / "torn")
+
+
+def test_documents_come_and_go(minilm: Any) -> None:
+    dense = DenseRetriever.build(DOCUMENTS[:4], minilm)
+    with pytest.raises(UsageError, match="twice"):
+        dense.add(DOCUMENTS[3:5])
+    dense.add(DOCUMENTS[4:])
+    whole = DenseRetriever.build(DOCUMENTS, minilm)
+    for query in QUERIES:
+        assert dense.search([query], 9).doc_ids(query.id) == whole.search([query], 9).doc_ids(query.id)
+    assert [row[0] for row in dense.candidates(QUERIES[:4], 1)] == ["oxygen", "gold", "nile", "everest"]
+    with pytest.raises(UnknownDocumentError):
+        dense.remove(["gold", "nowhere"])
+    dense.remove(["gold", "oxygen"])
+    assert "gold" not in dense.search(QUERIES, 9).doc_ids("metal")
+    assert len(dense) == len(DOCUMENTS) - 2
+    with pytest.raises(UsageError, match="filter"):
+        dense.search(QUERIES, 5, filter=lambda document: True)
+    left = Corpus.from_documents(item for item in DOCUMENTS if item.id not in ("gold", "oxygen") and item.text)
+    with pytest.raises(MismatchError, match="order"):
+        dense.attach(left)
+    dense.remove(["empty"])
+    dense.attach(left)
+    assert dense.search(QUERIES, 5, filter=lambda document: document.id == "nile").doc_ids("river") == ["nile"]
+    assert dense.search(QUERIES, 5).fingerprint == left.fingerprint
+
+
+def test_a_model_that_compares_by_inner_product_keeps_the_lengths_of_its_embeddings(minilm: Any) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    plain = [module for module in minilm if type(module).__name__ != "Normalize"]
+    model = SentenceTransformer(modules=plain, device="cpu", similarity_fn_name="dot")
+    run = DenseRetriever.build(DOCUMENTS, model).search(QUERIES[:1], 3)
+    rows = model.encode([document.contents for document in DOCUMENTS])
+    expected = np.sort(rows @ model.encode(QUERIES[0].text))[::-1][:3]
+    np.testing.assert_allclose(run.scores("who"), expected, rtol=1e-4)
+    assert expected[0] > 2
+    model.similarity_fn_name = "euclidean"
+    with pytest.raises(UsageError, match="euclidean"):
+        DenseRetriever.build(DOCUMENTS, model)
+
+
+def test_another_model_in_the_place_of_the_one_it_was_built_with_is_met(minilm: Any, tmp_path: Path) -> None:
+    encoder_module.save_encoder(minilm, tmp_path / "model")
+    DenseRetriever.build(DOCUMENTS, str(tmp_path / "model"), device="cpu").save(tmp_path / "dense")
+    opened = DenseRetriever.open(tmp_path / "dense", device="cpu")
+    assert opened.search(QUERIES, 1).doc_ids("who") == ["oxygen"]
+    encoder_module.save_encoder(minilm, tmp_path / "model", made_by={"again": True}, overwrite=True)
+    with pytest.raises(MismatchError, match="another model"):
+        DenseRetriever.open(tmp_path / "dense", device="cpu").search(QUERIES, 1)
+    (tmp_path / "model" / "modules.json").write_text("[]")
+    with pytest.raises(ArtefactError):
+        encoder_module.load_encoder(str(tmp_path / "model"))
 
 
 def test_a_loaded_model_must_be_passed_again(minilm: Any, tmp_path: Path) -> None:

@@ -116,6 +116,14 @@ class TestReport:
             "report", toy.out, "--format", "latex"
         ).stdout
 
+    def test_several_files_take_a_format_each(self, toy: Folder, tmp_path: Path) -> None:
+        _run(toy)
+        places = [tmp_path / f"table.{suffix}" for suffix in ("md", "tex", "csv", "html")]
+        done = _retgen("report", toy.out, *[part for place in places for part in ("--out", place)])
+        assert done.exit_code == 0, done.output
+        for place, form in zip(places, ("md", "latex", "csv", "html"), strict=True):
+            assert place.read_text(encoding="utf-8") == _retgen("report", toy.out, "--format", form).stdout
+
     def test_json_is_that_of_the_run(self, toy: Folder) -> None:
         ran = _run(toy, "--seeds", "2", "--json")
         assert _retgen("report", toy.out, "--json").stdout == ran.stdout

@@ -37,7 +37,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="What you want to know.", show_default=False)],
     k: Annotated[int, typer.Option("-k", help="Passages to read and to show.", min=1)] = 3,
     with_: Annotated[
-        str, typer.Option("--with", help="The retriever: bm25, or dense where the index has it.")
+        str, typer.Option("--with", help="The retriever: bm25; dense or doct5query where the index has it.")
     ] = "bm25",
     filters: Annotated[
         list[str] | None, typer.Option("--filter", help="Keep documents with this metadata value.", metavar="KEY=VALUE")

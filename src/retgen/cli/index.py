@@ -30,6 +30,23 @@ def index(
             metavar="MODEL",
         ),
     ] = None,
+    dense_index: Annotated[
+        str,
+        typer.Option(
+            help="How the embeddings are searched: flat (exact), hnsw (a graph: fast, larger), ivf-pq "
+            "(short codes: small, less exact); with settings such as hnsw:depth=256 or ivf-pq:probes=32,code_bytes=48.",
+            metavar="KIND",
+        ),
+    ] = "flat",
+    pseudo: Annotated[
+        str | None,
+        typer.Option(
+            "--pseudo-queries",
+            help="Also count these questions with the documents' own words, as DocT5Query does: what retgen "
+            "pseudo-queries wrote about the same documents. Search it with --with doct5query.",
+            metavar="FILE",
+        ),
+    ] = None,
     fields: Annotated[
         str, typer.Option(help="What BM25 counts: flat (title and text as one), or weights such as title=1,text=1.")
     ] = "flat",
@@ -51,12 +68,19 @@ def index(
       retgen index docs/ --out my-index --chunk-words 100 --chunk-overlap 20 --dense minilm
 
       retgen index corpus.jsonl --out my-index --fields title=2,text=1 --language german
+
+      retgen index corpus.jsonl --out my-index --dense my-bi-encoder --dense-index hnsw
+
+      retgen pseudo-queries corpus.jsonl --generator my-generator --out asked.jsonl
+      retgen index corpus.jsonl --out my-index --pseudo-queries asked.jsonl
     """
     if chunk_overlap and chunk_words is None:
         raise UsageError("--chunk-overlap needs --chunk-words")
+    if dense is None and dense_index != "flat":
+        raise UsageError("--dense-index needs --dense")
     weights = parse_fields(fields)
 
-    from retgen.formats import read_corpus
+    from retgen.formats import read_corpus, read_triplets
     from retgen.index import Index
 
     start = time.perf_counter()
@@ -69,6 +93,8 @@ def index(
             chunk_words=chunk_words,
             chunk_overlap=chunk_overlap,
             dense=dense,
+            dense_index=dense_index,
+            pseudo_queries=None if pseudo is None else read_triplets(pseudo, skipped=skipped),
             made_by={"command": "retgen index", "source": corpus},
             overwrite=overwrite,
             progress=step,

@@ -25,7 +25,9 @@ def report(
     form: Annotated[
         str | None, typer.Option("--format", help="md, latex, csv, html or json [md, or as the file is called].")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
+    out: Annotated[
+        list[Path] | None, typer.Option(help="Write the table here; may be given several times, once for each format.")
+    ] = None,
     baseline: Annotated[str | None, typer.Option(help="Test the rows against this one [the recipe's].")] = None,
     differences: Annotated[
         bool, typer.Option("--differences", help="Also show differences from the baseline with their intervals.")
@@ -41,8 +43,10 @@ def report(
       retgen report runs/squad-local
 
       retgen report seed0/ seed1/ seed2/ --out table.tex
+
+      retgen report runs/squad-local --out table.md --out table.tex --out table.csv --out table.html
     """
-    if as_json and (form is not None or out is not None or differences):
+    if as_json and (form is not None or out or differences):
         raise UsageError(
             "--json prints rows, not a table",
             where="--json",
@@ -50,28 +54,31 @@ def report(
         )
     from retgen.recipes import load_results, make_report
 
-    chosen = chosen_format(form, out)
+    places = out or []
+    forms = [chosen_format(form, place) for place in places] or [chosen_format(form, None)]
     merged = load_results(*folders)
     made = make_report(merged, baseline=baseline)
     if as_json:
         write_rows(merged, made)
         return
-    text = made.render(chosen)
-    if differences and chosen != "json":
-        if not made.comparisons:
-            raise UsageError(
-                "there is nothing to compare: no baseline, or no values per question beside the results",
-                where="--differences",
-                mend="Name a row with --baseline, and give folders that have per-question/",
-            )
-        text += "\n" + made.render_differences(chosen)
-    if out is None:
-        sys.stdout.write(text)
+    if differences and not made.comparisons and set(forms) != {"json"}:
+        raise UsageError(
+            "there is nothing to compare: no baseline, or no values per question beside the results",
+            where="--differences",
+            mend="Name a row with --baseline, and give folders that have per-question/",
+        )
+    texts = [
+        made.render(chosen) + ("\n" + made.render_differences(chosen) if differences and chosen != "json" else "")
+        for chosen in forms
+    ]
+    if not places:
+        sys.stdout.write(texts[0])
         return
     from retgen.store import write_atomic
 
-    write_atomic(out, text)
-    messages().print(f"{out}: {len(made.rows)} rows", markup=False, highlight=False)
+    for place, text in zip(places, texts, strict=True):
+        write_atomic(place, text)
+        messages().print(f"{place}: {len(made.rows)} rows", markup=False, highlight=False)
 
 
 def chosen_format(form: str | None, out: Path | None) -> Format:

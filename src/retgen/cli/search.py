@@ -38,7 +38,11 @@ def search(
     ] = None,
     k: Annotated[int | None, typer.Option("-k", help="Documents per query [10 shown, 100 to a file].", min=1)] = None,
     with_: Annotated[
-        str, typer.Option("--with", help="The retriever: bm25, dense where the index has it, or unigen with --model.")
+        str,
+        typer.Option(
+            "--with",
+            help="The retriever: bm25; dense or doct5query where the index has it; or unigen with --model.",
+        ),
     ] = "bm25",
     model: Annotated[Path | None, typer.Option(help="With --with unigen: a trained model.", metavar="MODEL")] = None,
     device: Annotated[str, typer.Option(help="With --with unigen: auto, cpu, cuda, cuda:1, mps.")] = "auto",
@@ -62,6 +66,8 @@ def search(
       retgen search my-index --queries queries.jsonl -k 100 --out run.trec
 
       retgen search my-index "exports" --filter year=1999 --json
+
+      retgen search my-index --queries queries.jsonl --with dense --out run.trec
 
       retgen search my-index --queries queries.jsonl --with unigen --model my-model --out run.trec
 

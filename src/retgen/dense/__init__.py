@@ -1,5 +1,6 @@
 """Retrieval by embeddings. Needs the extra ``dense``; nothing heavy is loaded before a model is."""
 
 from retgen.dense.bi_encoder import DenseRetriever
+from retgen.dense.kinds import IndexKind
 
-__all__ = ["DenseRetriever"]
+__all__ = ["DenseRetriever", "IndexKind"]

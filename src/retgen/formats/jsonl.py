@@ -162,21 +162,24 @@ def write_queries(path: str | Path, queries: Iterable[Query]) -> None:
 
 def write_triplets(path: str | Path, triplets: Iterable[Triplet]) -> None:
     """Write triplets as JSONL, as `read_triplets` reads them."""
-    _write(
-        path,
-        (
-            {
-                "id": item.query.id,
-                "question": item.query.text,
-                "answers": list(item.answers),
-                "doc_ids": list(item.doc_ids),
-            }
-            for item in triplets
-        ),
-    )
+    _write_lines(path, map(triplet_line, triplets))
+
+
+def triplet_line(triplet: Triplet) -> str:
+    """A triplet as one line of JSON, without its end."""
+    row = {
+        "id": triplet.query.id,
+        "question": triplet.query.text,
+        "answers": list(triplet.answers),
+        "doc_ids": list(triplet.doc_ids),
+    }
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 
 def _write(path: str | Path, rows: Iterable[dict[str, object]]) -> None:
+    _write_lines(path, (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows))
+
+
+def _write_lines(path: str | Path, lines: Iterable[str]) -> None:
     with atomic_file(path) as draft, draft.open("w", encoding="utf-8", newline="\n") as out:
-        for row in rows:
-            out.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        out.writelines(f"{line}\n" for line in lines)

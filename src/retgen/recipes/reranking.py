@@ -51,7 +51,7 @@ def reranked(
     if ("model" in context.inputs) == bool(model):
         raise UsageError("a re-ranking needs one model: of a stage, or by name", where=context.name)
     place: str | Path = (
-        context.input("model") / FOLDERS[component] if "model" in context.inputs else _named(context, model)
+        context.input("model") / FOLDERS[component] if "model" in context.inputs else named_model(context, model)
     )
     reranker = open_reranker(component, place, preset, max_length, quantization, states=context.cache / "states")
     corpus = Corpus.open(context.input("collection") / "corpus")
@@ -120,8 +120,8 @@ def keep_states(model: nn.Module, states: Path) -> None:
         model.memory.store = StateCache(states / fingerprint[:16], fingerprint)
 
 
-def _named(context: StageContext, model: str) -> str | Path:
-    """A model by name: a folder inside the data, or else whatever else transformers takes."""
+def named_model(context: StageContext, model: str) -> str | Path:
+    """A model by name: a folder inside the data (declare its files under ``data``), or whatever transformers takes."""
     inside = context.data / model if context.data is not None else None
     return inside if inside is not None and inside.is_dir() else model
 

@@ -227,10 +227,15 @@ def frozen_layers(model: PreTrainedModel, layers: int) -> AbstractContextManager
     Raises:
         UsageError: the model has fewer layers, or layers that are not found.
     """
-    return frozen(_lowest(model, layers) if layers > 0 else [])
+    return frozen(lowest_layers(model, layers) if layers > 0 else [])
 
 
-def _lowest(model: PreTrainedModel, layers: int) -> list[nn.Module]:
+def lowest_layers(model: PreTrainedModel, layers: int) -> list[nn.Module]:
+    """The embeddings and the lowest ``layers`` layers of a transformer.
+
+    Raises:
+        UsageError: it has fewer layers, or layers that are not found.
+    """
     trunk: Any = model.base_model
     has = int(getattr(model.config, "num_hidden_layers", 0))
     stacks = [part for part in trunk.modules() if isinstance(part, nn.ModuleList) and len(part) == has]
@@ -240,7 +245,7 @@ def _lowest(model: PreTrainedModel, layers: int) -> list[nn.Module]:
             f"do not know where the layers of a {type(model).__name__} are", mend="Train it with frozen_layers=0"
         )
     if layers > has:
-        raise UsageError(f"cannot freeze {layers} layers of a cross-encoder that has {has}")
+        raise UsageError(f"cannot freeze {layers} layers of a model that has {has}")
     return [embeddings, *stacks[0][:layers]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from retgen.cli.running import CommandGroup
+from retgen.cli.train.bi_encoder import bi_encoder
 from retgen.cli.train.cross_encoder import cross_encoder
 from retgen.cli.train.joint import joint
 from retgen.cli.train.query_generator import query_generator
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command("unigen")(unigen)
 app.command("query-generator")(query_generator)
 app.command("cross-encoder")(cross_encoder)
+app.command("bi-encoder")(bi_encoder)
 app.command("joint")(joint)
 
 

@@ -1,0 +1,152 @@
+"""sentence-transformers' trainer and loss over a stream of batches of ours. Importing this imports that library."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_model, save_model
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
+from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
+from sentence_transformers.util import cos_sim, dot_score
+from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+from transformers import PrinterCallback, TrainerCallback
+
+from retgen.dense.encoder import similarity_of
+from retgen.train.arguments import TrainingOptions, training_arguments
+from retgen.train.bi_encoder_stream import BiEncoderStream
+from retgen.train.resumable import Measure
+
+_WEIGHTS = "model.safetensors"
+
+
+class BiEncoderTrainer(SentenceTransformerTrainer):
+    """Trains a bi-encoder in place by in-batch and hard negatives. It prints nothing.
+
+    Args:
+        encoder: what is trained.
+        stream: what on.
+        folder: for checkpoints.
+        options: of the training; ``max_steps`` and ``epochs`` are the stream's.
+        weight_decay: of matrices.
+        scale: the similarities are multiplied by it before the softmax.
+        callbacks: `retgen.train.resumable.train_resumably`'s, and others.
+        measure: of a dev set; None leaves evaluation out.
+    """
+
+    def __init__(
+        self,
+        encoder: SentenceTransformer,
+        stream: BiEncoderStream,
+        folder: Path,
+        options: TrainingOptions,
+        *,
+        weight_decay: float,
+        scale: float,
+        callbacks: Sequence[TrainerCallback],
+        measure: Measure | None,
+    ) -> None:
+        self.trained = encoder
+        self.measure = measure
+        self.stream = stream
+        args = _arguments(folder, options, encoder.device, stream, encoder, evaluates=measure is not None)
+        args.weight_decay = weight_decay
+        self.batches = _FixedBatches(stream, args.world_size)
+        args.max_steps = len(self.batches) // args.world_size
+        similarity = cos_sim if similarity_of(encoder) == "cosine" else dot_score
+        super().__init__(
+            model=encoder,
+            args=args,
+            train_dataset=stream,
+            # Required where there is evaluation, and never read: `measure` has its own data.
+            eval_dataset=stream if measure is not None else None,
+            loss=MultipleNegativesRankingLoss(
+                encoder, scale=scale, similarity_fct=similarity, gather_across_devices=args.world_size > 1
+            ),
+            callbacks=list(callbacks),
+        )
+        self.remove_callback(PrinterCallback)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The stream's own batches."""
+        self.accelerator.even_batches = False
+        loader: DataLoader[Any] = self.accelerator.prepare(
+            DataLoader(
+                self.stream,
+                batch_sampler=self.batches,
+                collate_fn=self.data_collator,
+                pin_memory=self.args.dataloader_pin_memory,
+            )
+        )
+        self._train_dataloader = loader
+        return loader
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """What the dev set measures, logged."""
+        assert self.measure is not None  # evaluation is off without it
+        measured = {f"{metric_key_prefix}_{name}": float(value) for name, value in self.measure().items()}
+        self.log(measured)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
+        return measured
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """None: it would read the whole stream to describe it."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        # All weights in one file, whatever the modules: what a training goes on with, not what is used.
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(self.trained, str(folder / _WEIGHTS))
+        torch.save(self.args, folder / "training_args.bin")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        load_model(self.trained, str(Path(resume_from_checkpoint) / _WEIGHTS))
+
+    def _load_best_model(self) -> None:
+        # The library's logs a failure and goes on with other weights.
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+
+class _FixedBatches(BatchSampler):
+    """A stream's batches, in its order. Several processes get equally many, all of them full."""
+
+    def __init__(self, stream: BiEncoderStream, processes: int) -> None:
+        batches = stream.batches
+        full = max(map(len, batches))
+        super().__init__(SequentialSampler(stream), full, drop_last=False)
+        if processes > 1:
+            batches = [batch for batch in batches if len(batch) == full]
+            batches = batches[: len(batches) // processes * processes]
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _arguments(
+    folder: Path,
+    options: TrainingOptions,
+    device: torch.device,
+    stream: BiEncoderStream,
+    encoder: SentenceTransformer,
+    *,
+    evaluates: bool,
+) -> SentenceTransformerTrainingArguments:
+    made = training_arguments(folder, options, device, evaluates=evaluates)
+    values = {field.name: getattr(made, field.name) for field in dataclasses.fields(made) if field.init}
+    roles = {name: "query" if name == "query" else "document" for name in stream.column_names}
+    return SentenceTransformerTrainingArguments(
+        **values,
+        # As `retgen.dense.encoder.encode` will ask: by role, with the model's own prompt for it.
+        router_mapping=roles,
+        prompts={name: text for name, role in roles.items() if (text := encoder.prompts.get(role))},
+    )
