@@ -42,6 +42,7 @@ class UniGenConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         span_loss_weight: its weight beside Eq. 7.
         boundary_token_id: token that separates the blocks of a written context, or None for plain text.
         docid_end_token_id: token that ends a block's docid, or None.
+        docid_tokens: first and one past the last of the tokens that only docids are written with, or None.
         max_blocks: how many blocks have a rank bias of their own.
     """
 
@@ -63,6 +64,7 @@ class UniGenConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     span_loss_weight: float = 1.0
     boundary_token_id: int | None = None
     docid_end_token_id: int | None = None
+    docid_tokens: list[int] | None = None
     max_blocks: int = 16
     tie_word_embeddings: bool = True
     is_encoder_decoder: bool = True
