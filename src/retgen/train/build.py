@@ -63,10 +63,11 @@ def build_unigen(
         model_options: of the network, e.g. ``copy_head=True``.
     """
     docids = docids or DocidOptions()
+    # Named first: what cannot be named is said before a model is read.
+    named = docids.named(documents, connectors, vectors)
     torch.manual_seed(seed)
     texts = [document.contents for document in documents]
     model, tokenizer = load_model(source, texts=[*texts, *extra_texts], **model_options)
-    named = docids.named(documents, connectors, vectors)
     longest = docids.max_tokens
     if named.alphabet is not None:
         longest = max(longest, len(named.alphabet.sizes) * _TOKENS_A_NUMBER + 1)
