@@ -1,9 +1,10 @@
-"""Fixtures for all rooms: where the real collections lie, and one thread so that tests do not fight over cores."""
+"""Fixtures for all rooms: where the real collections lie, and one model server, as starting it outlasts most tests."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,31 @@ def shared_data() -> Path:
         if candidate is not None and candidate.is_dir():
             return candidate
     pytest.skip("the real collections are not beside this checkout (../shared/data; or set RETGEN_SHARED_DATA)")
+
+
+@pytest.fixture(scope="session")
+def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved causal model with a chat template, tiny and with random weights."""
+    from tests.llm.serving import save_chat_model
+
+    folder = tmp_path_factory.mktemp("chat-model")
+    save_chat_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_url(chat_model: Path) -> Iterator[str]:
+    """Where `chat_model` is served."""
+    from tests.llm.serving import served
+
+    with served(chat_model) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def keyed_url(chat_model: Path) -> Iterator[str]:
+    """Where `chat_model` is served to those with the key ``sk-right`` alone."""
+    from tests.llm.serving import served
+
+    with served(chat_model, "--key", "sk-right") as url:
+        yield url

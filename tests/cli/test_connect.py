@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,28 +21,11 @@ from retgen.cli import app
 from retgen.connect.files import read_texts
 from retgen.formats import read_triplets
 from retgen.llm.ledger import Ledger
-from tests.llm.serving import MODEL, delivered, save_chat_model, served, spoiled
+from tests.llm.serving import MODEL, delivered, spoiled
 
 DOCUMENTS = 40
 KILLS = 3
 """In this suite; ``benchmarks/bench_llm_throughput.py`` kills 20 times."""
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("model")
-    save_chat_model(folder)
-    with served(folder) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The same, for those with the key ``sk-right`` alone."""
-    folder = tmp_path_factory.mktemp("keyed")
-    save_chat_model(folder)
-    with served(folder, "--key", "sk-right") as address:
-        yield address
 
 
 @pytest.fixture
@@ -70,10 +52,10 @@ def run(*given: str) -> Result:
 
 @pytest.mark.slow
 def test_killed_at_random_moments_the_output_is_that_of_an_uninterrupted_run(
-    url: str, corpus: Path, tmp_path: Path
+    model_url: str, corpus: Path, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    with spoiled(url, log, "--delay", "0.1") as proxy:
+    with spoiled(model_url, log, "--delay", "0.1") as proxy:
         command = [sys.executable, "-m", "retgen", *arguments(corpus, "summarise", *chat(proxy), "--concurrency", 2)]
         chance = random.Random(7)
         kills = 0
@@ -93,20 +75,20 @@ def test_killed_at_random_moments_the_output_is_that_of_an_uninterrupted_run(
     assert len(delivered(log)) == DOCUMENTS
     # At most what was on its way at a kill was asked again.
     assert sum(delivered(log).values()) <= DOCUMENTS + 2 * kills
-    fresh = arguments(corpus, "summarise", *chat(url), out="fresh.jsonl")
+    fresh = arguments(corpus, "summarise", *chat(model_url), out="fresh.jsonl")
     fresh[fresh.index("--ledger") + 1] = str(tmp_path / "fresh.sqlite")
     assert run(*fresh).exit_code == 0
     assert out.read_bytes() == (tmp_path / "fresh.jsonl").read_bytes()
 
 
-def test_each_job_with_each_writer(url: str, corpus: Path, tmp_path: Path) -> None:
+def test_each_job_with_each_writer(model_url: str, corpus: Path, tmp_path: Path) -> None:
     queries, asked = tmp_path / "queries.jsonl", tmp_path / "asked.jsonl"
     queries.write_text('{"_id": "q0", "text": "What melts at 3 °C?"}\n{"_id": "q1", "text": "Which metal?"}\n')
     asked.write_text('{"id": "p0", "question": "What melts at 3 °C?", "doc_ids": ["d3"]}\n')
     (tmp_path / "run.trec").write_text("q0 Q0 d3 1 2.0 x\nq0 Q0 d4 2 1.0 x\nq1 Q0 d1 1 1.0 x\n")
     (tmp_path / "answers.json").write_text('{"q0": "metal 3", "q1": ""}')
     enhance = ["--queries", queries, "--run", tmp_path / "run.trec", "--answers", tmp_path / "answers.json"]
-    for writer, name in ((["--writer", "offline"], "offline"), (chat(url), MODEL)):
+    for writer, name in ((["--writer", "offline"], "offline"), (chat(model_url), MODEL)):
         for job, more, ids in (
             ("summarise", [], [f"d{n}" for n in range(DOCUMENTS)]),
             ("contextualise", ["--queries", queries], ["q0", "q1"]),
@@ -133,24 +115,26 @@ def read_texts_about(tmp_path: Path, corpus: Path) -> str:
     return texts["q0"].about
 
 
-def test_prompts_that_fail_are_named_and_the_others_wait_in_the_ledger(url: str, corpus: Path, tmp_path: Path) -> None:
+def test_prompts_that_fail_are_named_and_the_others_wait_in_the_ledger(
+    model_url: str, corpus: Path, tmp_path: Path
+) -> None:
     with corpus.open("a") as out:
         out.write(json.dumps({"id": "long", "text": "word " * 900}) + "\n")
-    result = run(*arguments(corpus, "summarise", *chat(url)))
+    result = run(*arguments(corpus, "summarise", *chat(model_url)))
     assert result.exit_code == 1
     assert "1 item of 41 got no text, the first 'long'" in result.output
     assert not (tmp_path / "out.jsonl").exists()
     failed = tmp_path / "out.jsonl.failed.jsonl"
     assert json.loads(failed.read_text())["id"] == "long"
-    result = run(*arguments(corpus, "summarise", *chat(url), "--partial", "--json"))
+    result = run(*arguments(corpus, "summarise", *chat(model_url), "--partial", "--json"))
     assert result.exit_code == 0, result.output
     assert len(read_texts(tmp_path / "out.jsonl")) == DOCUMENTS
     told = json.loads(result.stdout)
     assert (told["failed"], told["cached"], told["completion_tokens"]) == (1, DOCUMENTS, 0)
 
 
-def test_a_budget_stops_and_the_same_command_goes_on(url: str, corpus: Path, tmp_path: Path) -> None:
-    command = arguments(corpus, "summarise", *chat(url), "--price", "1", "2")
+def test_a_budget_stops_and_the_same_command_goes_on(model_url: str, corpus: Path, tmp_path: Path) -> None:
+    command = arguments(corpus, "summarise", *chat(model_url), "--price", "1", "2")
     result = run(*command, "--budget-money", "0.002")
     assert result.exit_code == 1
     assert "the budget is spent" in result.output
@@ -162,12 +146,11 @@ def test_a_budget_stops_and_the_same_command_goes_on(url: str, corpus: Path, tmp
     assert json.loads(result.stdout)["cached"] == kept > 0
 
 
-def test_a_wrong_key_is_named_and_never_shown(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "model"
-    save_chat_model(folder)
+def test_a_wrong_key_is_named_and_never_shown(
+    keyed_url: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-and-secret")
-    with served(folder, "--key", "sk-right") as url:
-        result = CliRunner().invoke(app, ["-v", *arguments(corpus, "summarise", *chat(url))])
+    result = CliRunner().invoke(app, ["-v", *arguments(corpus, "summarise", *chat(keyed_url))])
     assert result.exit_code == 1
     assert "the endpoint refuses the key in OPENAI_API_KEY" in result.output
     assert "sk-wrong-and-secret" not in result.output
@@ -176,11 +159,11 @@ def test_a_wrong_key_is_named_and_never_shown(corpus: Path, tmp_path: Path, monk
 
 @pytest.mark.parametrize("why", ["budget", "rate", "key", "model", "host"])
 def test_each_reason_to_stop_is_one_message_and_the_same_command_goes_on(
-    why: str, keyed: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    why: str, keyed_url: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half is done, something is wrong, it is put right: the output is that of a run that was never stopped."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-right")
-    right = arguments(corpus, "summarise", *chat(keyed))
+    right = arguments(corpus, "summarise", *chat(keyed_url))
     fresh = [*right]
     fresh[fresh.index("--out") + 1] = str(tmp_path / "fresh.jsonl")
     fresh[fresh.index("--ledger") + 1] = str(tmp_path / "fresh.sqlite")
@@ -190,12 +173,12 @@ def test_each_reason_to_stop_is_one_message_and_the_same_command_goes_on(
         kept = len(ledger)
     assert 0 < kept < DOCUMENTS
 
-    wrong, said, with_proxy = [*right], "", contextlib.nullcontext(keyed)
+    wrong, said, with_proxy = [*right], "", contextlib.nullcontext(keyed_url)
     if why == "budget":
         wrong, said = [*right, "--budget-tokens", "10"], "the budget is spent: 0 of 10 tokens"
     elif why == "rate":
         options = ("--faults", "1", "--kinds", "refuse", "--retry-after", "3600")
-        with_proxy, said = spoiled(keyed, tmp_path / "log", *options), "the endpoint asks to wait 3600 s"  # type: ignore[assignment]
+        with_proxy, said = spoiled(keyed_url, tmp_path / "log", *options), "the endpoint asks to wait 3600 s"  # type: ignore[assignment]
     elif why == "key":
         monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-and-secret")
         said = "the endpoint refuses the key in OPENAI_API_KEY"
@@ -224,8 +207,8 @@ def test_each_reason_to_stop_is_one_message_and_the_same_command_goes_on(
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "fresh.jsonl").read_bytes()
 
 
-def test_docids_are_measured_beside_the_documents_first_words(url: str, corpus: Path, tmp_path: Path) -> None:
-    told = json.loads(run(*arguments(corpus, "summarise", *chat(url), "--json")).stdout)["quality"]
+def test_docids_are_measured_beside_the_documents_first_words(model_url: str, corpus: Path, tmp_path: Path) -> None:
+    told = json.loads(run(*arguments(corpus, "summarise", *chat(model_url), "--json")).stdout)["quality"]
     kept = json.loads((tmp_path / "out.jsonl.quality.json").read_text())
     assert kept["docids"] == told
     texts = Counter(each.text.lower() for each in read_texts(tmp_path / "out.jsonl").values())
@@ -242,19 +225,19 @@ def test_docids_are_measured_beside_the_documents_first_words(url: str, corpus: 
     assert refused.exit_code == 2
 
 
-def test_a_batch_endpoint_by_files(url: str, corpus: Path, tmp_path: Path) -> None:
+def test_a_batch_endpoint_by_files(model_url: str, corpus: Path, tmp_path: Path) -> None:
     """What a provider does with the file is done here by sending its lines to the server one by one."""
     import urllib.request
 
     requests = tmp_path / "requests.jsonl"
-    command = arguments(corpus, "summarise", *chat(url))
+    command = arguments(corpus, "summarise", *chat(model_url))
     assert run(*command, "--batch-file", str(requests)).exit_code == 0
     lines = [json.loads(line) for line in requests.read_text().splitlines()]
     assert len(lines) == DOCUMENTS
     answers = []
     for line in reversed(lines[1:]):
         body = json.dumps(line["body"]).encode()
-        asked = urllib.request.Request(url.removesuffix("/v1") + line["url"], body)
+        asked = urllib.request.Request(model_url.removesuffix("/v1") + line["url"], body)
         with urllib.request.urlopen(asked) as answer:
             response = {"status_code": 200, "body": json.loads(answer.read())}
         answers.append({"custom_id": line["custom_id"], "response": response, "error": None})

@@ -153,3 +153,20 @@ def test_help_teaches() -> None:
     shown = " ".join(result.stdout.split())
     assert "--components bm25,cross_encoder,generator" in shown
     assert "(cross_encoder,generator)" in shown.replace("│ │ ", "")
+
+
+def test_queries_that_were_not_asked_can_be_left_out(place: Path, given: tuple[Run, Qrels], tmp_path: Path) -> None:
+    """Judgements of a whole split, a run of some of its queries: the others count 0, which is said, or are left out."""
+    asked = [query_id for query_id in given[0].query_ids if query_id in given[1] and given[0].doc_ids(query_id)][:10]
+    write_run(tmp_path / "some.trec", given[0].select(asked))
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps({"_id": name, "text": "?"}) + "\n" for name in asked))
+    for command, more in (("tune", ["-m", "RR@10"]), ("eval", ["-m", "RR@10"])):
+        given_files = [command, tmp_path / "some.trec", "--qrels", place / "qrels.tsv", *more, "--json"]
+        whole, half = retgen(*given_files), retgen(*given_files, "--queries", tmp_path / "asked.jsonl")
+        assert f"judged queries without a hit, which count 0: {len(given[1]) - len(asked)};" in whole.stderr
+        assert half.stderr == ""
+        assert found(half)["value"] == pytest.approx(found(whole)["value"] * len(given[1]) / len(asked), abs=1e-9)
+    (tmp_path / "others.jsonl").write_text('{"_id": "nobody", "text": "?"}\n')
+    refused = retgen(*given_files, "--queries", tmp_path / "others.jsonl")
+    assert refused.exit_code == 2
+    assert "none of these queries is judged" in refused.output

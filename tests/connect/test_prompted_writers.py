@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,25 +24,12 @@ from retgen.llm import (
     read_prompts,
 )
 from retgen.types import Answer, Document, Query
-from tests.llm.serving import MODEL, save_chat_model, served
+from tests.llm.serving import MODEL
 from tests.models.checkpoints import save_seq2seq
 
 DOCUMENTS = [Document("a", "Radium was found in 1898.", "Radium"), Document("b", "Tin melts at 232 °C.")]
 QUERIES = [Query("q0", "Who found  radium?"), Query("q1", "What melts?")]
 SHORT = Sampling(max_tokens=8)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("model")
-    save_chat_model(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def url(folder: Path) -> Iterator[str]:
-    with served(folder) as address:
-        yield address
 
 
 @pytest.fixture
@@ -52,10 +38,10 @@ def ledger() -> Ledger:
 
 
 @pytest.fixture(params=["chat", "local"])
-def writer(request: pytest.FixtureRequest, folder: Path, url: str, ledger: Ledger) -> PromptedWriter:
+def writer(request: pytest.FixtureRequest, chat_model: Path, model_url: str, ledger: Ledger) -> PromptedWriter:
     if request.param == "chat":
-        return ChatWriter(EndpointClient(Endpoint(url), ledger), MODEL, sampling=SHORT)
-    return LocalWriter.from_pretrained(folder, dtype="fp32", name=MODEL, ledger=ledger, sampling=SHORT)
+        return ChatWriter(EndpointClient(Endpoint(model_url), ledger), MODEL, sampling=SHORT)
+    return LocalWriter.from_pretrained(chat_model, dtype="fp32", name=MODEL, ledger=ledger, sampling=SHORT)
 
 
 def prompts_of(ledger: Ledger) -> list[str]:
@@ -107,19 +93,19 @@ def test_what_is_written_does_not_depend_on_the_batch_and_is_written_once(
     assert writer.summarise([]) == []
 
 
-def test_local_and_served_models_write_the_same(folder: Path, url: str) -> None:
-    local = LocalWriter.from_pretrained(folder, dtype="fp32", sampling=SHORT)
-    served_writer = ChatWriter(EndpointClient(Endpoint(url)), MODEL, sampling=SHORT)
+def test_local_and_served_models_write_the_same(chat_model: Path, model_url: str) -> None:
+    local = LocalWriter.from_pretrained(chat_model, dtype="fp32", sampling=SHORT)
+    served_writer = ChatWriter(EndpointClient(Endpoint(model_url)), MODEL, sampling=SHORT)
     queries = [Query(f"q{number}", f"What is {number}?") for number in range(20)]
     assert [each.text for each in local.contextualise(queries)] == [
         each.text for each in served_writer.contextualise(queries)
     ]
 
 
-def test_draws_of_a_local_model_depend_on_prompt_and_seed_alone(folder: Path) -> None:
+def test_draws_of_a_local_model_depend_on_prompt_and_seed_alone(chat_model: Path) -> None:
     def written(seed: int, queries: list[Query], batch_tokens: int = 8192) -> list[str]:
         sampling = Sampling(temperature=1.0, seed=seed, max_tokens=8)
-        made = LocalWriter.from_pretrained(folder, dtype="fp32", sampling=sampling, batch_tokens=batch_tokens)
+        made = LocalWriter.from_pretrained(chat_model, dtype="fp32", sampling=sampling, batch_tokens=batch_tokens)
         return [each.text for each in made.contextualise(queries)]
 
     queries = [Query(f"q{number}", f"{'long ' * number}question?") for number in range(6)]
@@ -127,8 +113,8 @@ def test_draws_of_a_local_model_depend_on_prompt_and_seed_alone(folder: Path) ->
     assert written(1, queries) != written(2, queries)
 
 
-def test_another_model_under_the_same_name_is_another_writer(folder: Path, ledger: Ledger) -> None:
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+def test_another_model_under_the_same_name_is_another_writer(chat_model: Path, ledger: Ledger) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(chat_model), AutoTokenizer.from_pretrained(chat_model)
     LocalWriter(model, tokenizer, "mine", ledger=ledger, sampling=SHORT).contextualise(QUERIES)
     model.transformer.h[0].mlp.c_fc.weight.data += 0.1
     LocalWriter(model, tokenizer, "mine", ledger=ledger, sampling=SHORT).contextualise(QUERIES)
@@ -153,19 +139,21 @@ def test_a_prompt_that_is_too_long_is_named_and_the_others_are_kept(writer: Prom
     assert len(writer.summarise([DOCUMENTS[0], long, DOCUMENTS[1]], words=5)) == 3
 
 
-def test_a_budget_ends_a_job_and_the_next_goes_on(url: str, ledger: Ledger) -> None:
+def test_a_budget_ends_a_job_and_the_next_goes_on(model_url: str, ledger: Ledger) -> None:
     queries = [Query(f"q{number}", f"What is {number}?") for number in range(20)]
-    client = EndpointClient(Endpoint(url), ledger, budget=Budget(max_tokens=800))
+    client = EndpointClient(Endpoint(model_url), ledger, budget=Budget(max_tokens=800))
     with pytest.raises(BudgetSpentError):
         ChatWriter(client, MODEL, sampling=SHORT).contextualise(queries)
     assert 0 < len(ledger) < 20
-    assert len(ChatWriter(EndpointClient(Endpoint(url), ledger), MODEL, sampling=SHORT).contextualise(queries)) == 20
+    assert (
+        len(ChatWriter(EndpointClient(Endpoint(model_url), ledger), MODEL, sampling=SHORT).contextualise(queries)) == 20
+    )
 
 
-def test_prompts_from_a_file(tmp_path: Path, folder: Path, ledger: Ledger) -> None:
+def test_prompts_from_a_file(tmp_path: Path, chat_model: Path, ledger: Ledger) -> None:
     file = tmp_path / "prompts.yaml"
     file.write_text("contextualise: |-\n  Tell of {q} {{briefly}}\nsummarise: '{m} words on {d}'\n")
-    writer = LocalWriter.from_pretrained(folder, prompts=read_prompts(file), ledger=ledger, sampling=SHORT)
+    writer = LocalWriter.from_pretrained(chat_model, prompts=read_prompts(file), ledger=ledger, sampling=SHORT)
     writer.contextualise(QUERIES[:1])
     assert prompts_of(ledger) == ["Tell of Who found radium? {briefly}"]
     assert writer.prompts["answer"].source.startswith("retgen")
@@ -182,17 +170,17 @@ def test_prompts_from_a_file(tmp_path: Path, folder: Path, ledger: Ledger) -> No
     with pytest.raises(FormatError):
         read_prompts(tmp_path / "nowhere.yaml")
     with pytest.raises(UsageError):
-        LocalWriter.from_pretrained(folder, prompts={"answer": Prompt("answer", "{x}", "mine")})
+        LocalWriter.from_pretrained(chat_model, prompts={"answer": Prompt("answer", "{x}", "mine")})
 
 
-def test_settings_that_cannot_be_used(folder: Path) -> None:
+def test_settings_that_cannot_be_used(chat_model: Path) -> None:
     for make in (
         lambda: Sampling(temperature=-1),
         lambda: Sampling(max_tokens=0),
-        lambda: LocalWriter.from_pretrained(folder, sampling={"greet": Sampling()}),
-        lambda: LocalWriter.from_pretrained(folder, sampling=Sampling(parameters={"top_q": 1})),
-        lambda: LocalWriter.from_pretrained(folder).answer(QUERIES, DOCUMENTS[:1]),
-        lambda: LocalWriter.from_pretrained(folder).summarise(DOCUMENTS, words=0),
+        lambda: LocalWriter.from_pretrained(chat_model, sampling={"greet": Sampling()}),
+        lambda: LocalWriter.from_pretrained(chat_model, sampling=Sampling(parameters={"top_q": 1})),
+        lambda: LocalWriter.from_pretrained(chat_model).answer(QUERIES, DOCUMENTS[:1]),
+        lambda: LocalWriter.from_pretrained(chat_model).summarise(DOCUMENTS, words=0),
     ):
         with pytest.raises(UsageError):
             make()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from retgen.models.prompt_format import PromptFormat
 from retgen.rerank.endpoint_likelihood import EndpointLikelihood
 from retgen.rerank.query_likelihood import QueryLikelihood
 from retgen.types import Document, Query, Run
-from tests.llm.serving import MODEL, delivered, save_chat_model, served, spoiled
+from tests.llm.serving import MODEL, delivered, spoiled
 
 PASSAGES = [
     Document("a", "Joseph Priestley discovered oxygen in 1774.", "Oxygen"),
@@ -36,44 +35,33 @@ RUN = Run.from_dict({query.id: {"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0} for quer
 MEAN = PromptFormat("mean", "Passage: {title} {text} Question:", " {query}", reduction="mean", append_eos=False)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("model")
-    save_chat_model(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def url(folder: Path) -> Iterator[str]:
-    with served(folder) as address:
-        yield address
-
-
 def reranker(url: str, preset: str | PromptFormat = "upr-causal", ledger: Ledger | None = None) -> EndpointLikelihood:
     return EndpointLikelihood(EndpointClient(Endpoint(url), ledger), MODEL, preset)
 
 
 @pytest.mark.parametrize("preset", ["upr-causal", MEAN])
-def test_scores_are_those_of_the_same_model_here(preset: str | PromptFormat, folder: Path, url: str) -> None:
-    here = QueryLikelihood.from_pretrained(folder, preset, dtype="fp32").rerank(QUERIES, RUN, CORPUS)
-    there = reranker(url, preset).rerank(QUERIES, RUN, CORPUS)
+def test_scores_are_those_of_the_same_model_here(preset: str | PromptFormat, chat_model: Path, model_url: str) -> None:
+    here = QueryLikelihood.from_pretrained(chat_model, preset, dtype="fp32").rerank(QUERIES, RUN, CORPUS)
+    there = reranker(model_url, preset).rerank(QUERIES, RUN, CORPUS)
     for query in QUERIES:
         assert there.doc_ids(query.id) == here.doc_ids(query.id)
         assert list(there.scores(query.id)) == pytest.approx(list(here.scores(query.id)), abs=1e-4)
 
 
-def test_an_explanation_adds_up(folder: Path, url: str) -> None:
-    made = reranker(url)
+def test_an_explanation_adds_up(chat_model: Path, model_url: str) -> None:
+    made = reranker(model_url)
     for query in QUERIES:
         explained = made.explain(query, PASSAGES[0])
         assert sum(value for _, value in explained.tokens) == pytest.approx(explained.components["generator"])
     assert "".join(token for token, _ in made.explain(QUERIES[0], PASSAGES[0]).tokens) == " who discovered oxygen?"
 
 
-def test_pairs_that_were_scored_are_not_asked_again_and_faults_change_nothing(url: str, tmp_path: Path) -> None:
+def test_pairs_that_were_scored_are_not_asked_again_and_faults_change_nothing(model_url: str, tmp_path: Path) -> None:
     ledger, log = Ledger(tmp_path / "ledger.sqlite"), tmp_path / "log"
-    expected = reranker(url).rerank(QUERIES, RUN, CORPUS)
-    with spoiled(url, log, "--faults", "0.4", "--kinds", "refuse,fail,drop,torn", "--retry-after", "0.05") as proxy:
+    expected = reranker(model_url).rerank(QUERIES, RUN, CORPUS)
+    with spoiled(
+        model_url, log, "--faults", "0.4", "--kinds", "refuse,fail,drop,torn", "--retry-after", "0.05"
+    ) as proxy:
         client = EndpointClient(Endpoint(proxy), ledger, policy=RetryPolicy(first_wait=0.02, longest_wait=0.1))
         once = EndpointLikelihood(client, MODEL).rerank(QUERIES, RUN, CORPUS)
         again = EndpointLikelihood(client, MODEL).rerank(QUERIES, RUN, CORPUS)
@@ -81,29 +69,31 @@ def test_pairs_that_were_scored_are_not_asked_again_and_faults_change_nothing(ur
     assert set(delivered(log).values()) == {1}
 
 
-def test_long_passages_are_cut(url: str) -> None:
+def test_long_passages_are_cut(model_url: str) -> None:
     long = Document("long", "word " * 5000)
-    made = reranker(url, PromptFormat("short", "{text} Question:", " {query}", max_passage_tokens=40, append_eos=False))
+    made = reranker(
+        model_url, PromptFormat("short", "{text} Question:", " {query}", max_passage_tokens=40, append_eos=False)
+    )
     cut = Document("cut", "word " * 30)
     run = made.rerank(QUERIES[:1], Run.from_dict({"q0": {"long": 1.0, "cut": 0.5}}), {"long": long, "cut": cut})
     assert run.scores("q0")[0] == run.scores("q0")[1]
 
 
-def test_what_cannot_be_scored_is_said(folder: Path, url: str) -> None:
+def test_what_cannot_be_scored_is_said(chat_model: Path, model_url: str) -> None:
     with pytest.raises(UsageError, match="EOS"):
-        reranker(url, "jpr")
-    made = EndpointLikelihood(EndpointClient(Endpoint(url)), MODEL, max_passage_words=5000)
+        reranker(model_url, "jpr")
+    made = EndpointLikelihood(EndpointClient(Endpoint(model_url)), MODEL, max_passage_words=5000)
     with pytest.raises(CompletionsFailedError, match="the context holds 512"):
         made.rerank(QUERIES[:1], Run.from_dict({"q0": {"long": 1.0}}), {"long": Document("long", "word " * 2000)})
-    joined = reranker(url, PromptFormat("joined", "{text}", "{query}", append_eos=False))
-    words = [word for word in load_tokenizer(folder).get_vocab() if word.isascii() and word.isalpha()]
+    joined = reranker(model_url, PromptFormat("joined", "{text}", "{query}", append_eos=False))
+    words = [word for word in load_tokenizer(chat_model).get_vocab() if word.isascii() and word.isalpha()]
     word = max(words, key=len)
     document = Document("x", f"about {word[:1]}")
     with pytest.raises(RetgenError, match="begins with a space"):
         joined.rerank([Query("q", word[1:])], Run.from_dict({"q": {"x": 1.0}}), {"x": document})
 
 
-def test_retgen_rerank_reaches_an_endpoint(url: str, tmp_path: Path) -> None:
+def test_retgen_rerank_reaches_an_endpoint(model_url: str, tmp_path: Path) -> None:
     write_documents(tmp_path / "corpus.jsonl", [document for document in PASSAGES if document.text])
     write_queries(tmp_path / "queries.jsonl", QUERIES)
     run = Run.from_dict({query.id: {"a": 3.0, "b": 2.0} for query in QUERIES})
@@ -113,12 +103,12 @@ def test_retgen_rerank_reaches_an_endpoint(url: str, tmp_path: Path) -> None:
         "--queries", str(tmp_path / "queries.jsonl"), "--with", "query-likelihood",
         "--out", str(tmp_path / "out.trec"),
     ]  # fmt: skip
-    result = CliRunner().invoke(app, [*arguments, "--endpoint", url, "--endpoint-model", MODEL])
+    result = CliRunner().invoke(app, [*arguments, "--endpoint", model_url, "--endpoint-model", MODEL])
     assert result.exit_code == 0, result.output
-    expected = reranker(url).rerank(QUERIES, run, CORPUS)
+    expected = reranker(model_url).rerank(QUERIES, run, CORPUS)
     found = read_run(tmp_path / "out.trec")
     for query in QUERIES:
         assert list(found.scores(query.id)) == pytest.approx(list(expected.scores(query.id)))
-    alone = CliRunner().invoke(app, [*arguments, "--endpoint", url])
+    alone = CliRunner().invoke(app, [*arguments, "--endpoint", model_url])
     assert alone.exit_code == 2
     assert "--endpoint-model" in alone.output

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from retgen.cli.judging import OnlyQueries, asked_among, say_left_out
 from retgen.cli.running import counted, results, skipping, write_json
 from retgen.errors import FormatError, RecordError, UsageError
 
@@ -41,18 +42,23 @@ def evaluate(
             help="Questions with accepted answers (and relevant documents): SQuAD, DPR, JSONL.", metavar="FILE"
         ),
     ] = None,
+    queries: OnlyQueries = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad lines of RUN, --qrels and --gold out, and say which.")
+        bool, typer.Option("--skip-bad", help="Leave bad lines of the files out, and say which.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per measure on standard output.")
     ] = False,
 ) -> None:
-    """Score a run against judgements, answers against accepted ones. Every judged query is in the average.
+    """Score a run against judgements, answers against accepted ones.
+
+    Every judged query is in the average, whether the run has it or not; --queries names those that were asked.
 
     Examples:
 
       retgen eval run.trec --qrels qrels/test.tsv -m nDCG@10 -m RR@10
+
+      retgen eval dev-run.trec --qrels qrels/train.tsv --queries dev.jsonl
 
       retgen eval run.trec --gold dev-v1.1.json -m R@1
 
@@ -71,9 +77,9 @@ def evaluate(
         raise UsageError(f"the measure {answering[0]!r} needs answers", mend="Give --answers FILE")
     asked_all = not measures
     if run is not None and (retrieval or asked_all):
-        _score_run(run, qrels, gold, retrieval or list(_RETRIEVAL_DEFAULT), skip_bad, as_json)
+        _score_run(run, qrels, gold, queries, retrieval or list(_RETRIEVAL_DEFAULT), skip_bad, as_json)
     if answers is not None and gold is not None and (answering or asked_all):
-        _score_answers(answers, gold, answering or ["EM", "F1"], skip_bad, as_json)
+        _score_answers(answers, gold, queries, answering or ["EM", "F1"], skip_bad, as_json)
 
 
 def split_measures(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -129,7 +135,13 @@ def read_answers(path: Path) -> dict[str, str]:
 
 
 def _score_run(
-    run: Path, qrels: str | None, gold: str | None, measures: Sequence[str], skip_bad: bool, as_json: bool
+    run: Path,
+    qrels: str | None,
+    gold: str | None,
+    queries: str | None,
+    measures: Sequence[str],
+    skip_bad: bool,
+    as_json: bool,
 ) -> None:
     from retgen.evaluate import evaluate_run
     from retgen.formats import read_qrels, read_run, read_triplets
@@ -141,23 +153,22 @@ def _score_run(
         else:
             triplets = read_triplets(str(gold), skipped=skipped)
             judged = {item.query.id: dict.fromkeys(item.doc_ids, 1) for item in triplets}
+        judged = asked_among(judged, queries, skipped)
         ranked = read_run(run, skipped=skipped)
     scored = evaluate_run(ranked, judged, measures)
     _print(scored.means, scored.num_queries, as_json)
-    if scored.without_hits or scored.unjudged:
-        typer.echo(
-            f"judged queries without a hit, which count 0: {scored.without_hits}; "
-            f"queries of the run without judgements, left out: {scored.unjudged}",
-            err=True,
-        )
+    say_left_out(without_hits=scored.without_hits, unjudged=scored.unjudged)
 
 
-def _score_answers(answers: Path, gold: str, measures: Sequence[str], skip_bad: bool, as_json: bool) -> None:
+def _score_answers(
+    answers: Path, gold: str, queries: str | None, measures: Sequence[str], skip_bad: bool, as_json: bool
+) -> None:
     from retgen.evaluate import evaluate_answers
     from retgen.formats import read_triplets
 
     with skipping(skip_bad) as skipped:
-        accepted = {item.query.id: item.answers for item in read_triplets(gold, skipped=skipped)}
+        known = {item.query.id: item.answers for item in read_triplets(gold, skipped=skipped)}
+        accepted = asked_among(known, queries, skipped)
     scored = evaluate_answers(read_answers(answers), accepted, measures)
     _print(scored.means, scored.num_questions, as_json)
     if scored.missing or scored.unjudged:

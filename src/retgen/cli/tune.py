@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retgen.cli.judging import OnlyQueries, asked_among, say_left_out
 from retgen.cli.options import AsJson
 from retgen.cli.running import counted, messages, results, skipping, write_json
 from retgen.cli.scored_runs import listed, one_run
@@ -57,15 +58,16 @@ def tune(
     picture: Annotated[
         Path | None, typer.Option(help="Draw the curve of two components: .png, .svg or .pdf.", metavar="FILE")
     ] = None,
+    queries: OnlyQueries = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad lines of the runs and of --qrels out, and say which.")
+        bool, typer.Option("--skip-bad", help="Leave bad lines of the files out, and say which.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find the weights that combine scores best. No model is asked: a run already carries the scores.
 
-    All judged questions are in the average, as in `retgen eval`. Choose on dev questions and report test questions:
-    the best value on the questions it was chosen on is a little too good.
+    All judged questions are in the average, as in `retgen eval`, or those of --queries alone. Choose on dev questions
+    and report test questions: the best value on the questions it was chosen on is a little too good.
 
     Examples:
 
@@ -91,7 +93,7 @@ def tune(
         picture_format(picture)
 
     with skipping(skip_bad) as skipped:
-        judged = read_qrels(qrels, skipped=skipped)
+        judged = asked_among(read_qrels(qrels, skipped=skipped), queries, skipped)
         read = [read_run(path, skipped=skipped) for path in runs]
     run, chosen = one_run(runs, read, listed(components))
     if picture is not None and len(chosen) != 2:
@@ -113,6 +115,11 @@ def tune(
 
         save_figure(tuning_curve(tuning), picture)
         messages().print(f"Written: {picture}", markup=False, highlight=False)
+    found = {query_id for query_id in run.query_ids if run.doc_ids(query_id)}
+    say_left_out(
+        without_hits=len(set(tuning.question_ids) - found),
+        unjudged=len(set(run.query_ids) - set(tuning.question_ids)),
+    )
     if as_json:
         write_json(tuning.to_json())
         return
