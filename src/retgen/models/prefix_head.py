@@ -19,6 +19,9 @@ from retgen.models.stacks import build_decoder
 if TYPE_CHECKING:
     from retgen.models.config import UniGenConfig
 
+_BYTES = 64 * 2**20
+"""Of bent output embeddings at once: they are as many as rows times docid tokens."""
+
 
 class PrefixHead(nn.Module):
     """With h the decoder's state and g the prefix decoder's, the logit of a docid token v is h · (e_v + A_v g).
@@ -64,11 +67,28 @@ class PrefixHead(nn.Module):
         own = torch.tensor(self.tokens, device=hidden.device)
         number = torch.searchsorted(own, wanted).clamp(max=len(own) - 1)
         bends = own[number] == wanted
-        added = hidden.new_zeros(*hidden.shape[:-1], len(wanted), dtype=torch.float32)
+        chosen = number[bends]
+        # Nearly always all of them are wanted, in order: then nothing is copied.
+        every = len(chosen) == len(own) and bool((chosen[1:] > chosen[:-1]).all())
+        rows, size = hidden.reshape(-1, hidden.shape[-1]), prefix.shape[-1]
         with in_fp32(hidden.device):
-            change = torch.einsum("vij,...j->...vi", self.adaptation[number[bends]].float(), prefix.float())
-            added[..., bends] = torch.einsum("...vi,...i->...v", change, hidden.float())
-        return added
+            adaptation = (self.adaptation if every else self.adaptation[chosen]).float()
+            most = max(1, _BYTES // (4 * size * max(1, len(chosen))))
+            parts = [
+                _bent(adaptation, behind.float(), state.float())
+                for state, behind in zip(
+                    torch.split(rows, most), torch.split(prefix.reshape(-1, size), most), strict=True
+                )
+            ]
+        added = torch.zeros(len(rows), len(wanted), device=hidden.device)
+        added[:, bends] = torch.cat(parts) if parts else added[:, bends]
+        return added.view(*hidden.shape[:-1], len(wanted))
+
+
+def _bent(adaptation: Tensor, prefix: Tensor, states: Tensor) -> Tensor:
+    """``states[n] · (adaptation[v] @ prefix[n])``, (n, v)."""
+    embeddings = nn.functional.linear(prefix, adaptation.flatten(0, 1)).view(len(prefix), len(adaptation), -1)
+    return torch.bmm(embeddings, states.unsqueeze(2)).squeeze(2)
 
 
 def docid_outputs(config: UniGenConfig) -> list[int]:

@@ -175,6 +175,7 @@ def _train(
     documents = list(corpus)
     triplets = read_questions(context.input("collection"), "train")
     triplets = triplets[:train_questions] if train_questions else triplets
+    options: dict[str, Any] = {**depths, **({} if system.dropout is None else {"dropout": system.dropout})}
     built = build_unigen(
         documents,
         source,
@@ -191,8 +192,7 @@ def _train(
         extra_texts=[triplet.query.text for triplet in triplets],
         seed=context.seed,
         answers=False,
-        **({} if system.dropout is None else {"dropout": system.dropout}),
-        **depths,
+        **options,
     )
     pseudo = []
     if any(pairs.kind == "pseudo" for each in system.stages for pairs in each.pairs):
