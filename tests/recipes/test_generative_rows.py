@@ -21,7 +21,7 @@ from retgen.recipes.stages import stage_kind
 pytest.importorskip("faiss")
 
 SMALL: dict[str, dict[str, Any]] = {
-    "dsi-semantic": {"docid_options": {"clusters": 3, "leaf": 4, "alphabet": "digits"}, "steps": [6]},
+    "dsi-semantic": {"docid_options": {"clusters": 3, "leaf": 4}, "steps": [6]},
     "dsi-qg": {"steps": [6]},
     "nci": {"docid_options": {"clusters": 3, "leaf": 4}, "steps": [6], "prefix_head_layers": 1, "num_beams": 10},
     "ultron": {"docid_options": {"groups": 4, "codes": 8}, "steps": [3, 3, 3]},
@@ -96,6 +96,7 @@ def test_every_row_trains_and_is_asked(tmp_path: Path) -> None:
     assert nci.model.prefix_head is not None
     head = sum(weight.numel() for weight in nci.model.prefix_head.parameters())
     assert values(tmp_path, "nci")["parameters"] == values(tmp_path, "nci-plain")["parameters"] + head
+    assert systems_by_row["dsi-semantic"].model.config.docid_tokens is None
     # Its head was trained, and its docids are the clusters of the embeddings that were handed in.
     assert float(nci.model.prefix_head.adaptation.detach().abs().max()) > 0
     assert all(len(read_code(systems_by_row["ultron"].table.text(n))) == 4 for n in range(24))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,21 +54,21 @@ def _register(name: str) -> None:
     def train(
         context: StageContext,
         source: str = "warm:minilm",
-        stages: list[TrainingStage] = [],  # noqa: B006  never changed; its values are part of the key
-        steps: list[int] = [],  # noqa: B006
-        batch_size: int = 0,
-        learning_rate: float = 0.0,
-        fresh_learning_rate: float = 0.0,
-        warmup_steps: int = -1,
+        stages: tuple[TrainingStage, ...] = system.stages,
+        steps: tuple[int, ...] = (),
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        fresh_learning_rate: float | None = None,
+        warmup_steps: int | None = None,
         docid_scheme: str = system.docid_scheme,
-        docid_options: dict[str, Any] = dict(system.docid_options),  # noqa: B006
+        docid_options: dict[str, Any] | None = None,
         permuted_docids: bool = False,
         max_input_tokens: int = system.max_input_tokens,
         num_beams: int = system.num_beams,
-        dropout: float = -1.0 if system.dropout is None else system.dropout,
+        dropout: float | None = system.dropout,
         prefix_head_layers: int = system.prefix_head_layers,
         docid_outputs_only: bool = system.docid_outputs_only,
-        encoder_layers: int = 0,
+        encoder_layers: int | None = None,
         decoder_layers: int = 2,
         pseudo_per_document: int = 10,
         train_questions: int = 0,
@@ -75,21 +76,25 @@ def _register(name: str) -> None:
         eval_steps: int = 0,
         dev_questions: int = 200,
     ) -> None:
+        own = system.docid_options if docid_scheme == system.docid_scheme else {}
+        changes = {
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "fresh_learning_rate": fresh_learning_rate,
+            "warmup_steps": warmup_steps,
+        }
         chosen = replace(
             system,
             docid_scheme=docid_scheme,
-            docid_options=docid_options,
-            stages=_stages(
-                context, tuple(stages) or system.stages, steps, batch_size, learning_rate, fresh_learning_rate,
-                warmup_steps,
-            ),
+            docid_options={**own, **(docid_options or {})},
+            stages=_changed(context, stages, steps, changes),
             max_input_tokens=max_input_tokens,
             num_beams=num_beams,
-            dropout=dropout if dropout >= 0 else None,
+            dropout=dropout,
             prefix_head_layers=prefix_head_layers,
             docid_outputs_only=docid_outputs_only,
-        )  # fmt: skip
-        depths = {"decoder_layers": decoder_layers, **({"encoder_layers": encoder_layers} if encoder_layers else {})}
+        )
+        depths = {"encoder_layers": encoder_layers, "decoder_layers": decoder_layers}
         _train(
             context,
             chosen,
@@ -108,21 +113,21 @@ def _register(name: str) -> None:
         context: of the stage; ``embeddings`` of a stage ``document-embeddings`` are made here where they are needed
             and not given; without ``pseudo`` questions of a query generator the documents' own sentences are asked for.
         source: of the weights.
-        stages: of training, in place of the system's own.
+        stages: of training.
         steps: of each stage, in place of its epochs.
         batch_size: of all stages, in place of their own.
         learning_rate: likewise, of weights that were trained before.
         fresh_learning_rate: likewise, of the others.
         warmup_steps: likewise.
         docid_scheme: how documents are named.
-        docid_options: of the scheme.
+        docid_options: of the scheme, beside the system's own.
         permuted_docids: the control in which every document bears another's docid.
         max_input_tokens: longer inputs are cut.
         num_beams: of the search.
-        dropout: of the network; below 0 the source's own.
+        dropout: of the network; None is the source's own.
         prefix_head_layers: of NCI's head; 0 has none.
         docid_outputs_only: whether the decoder writes docid tokens alone.
-        encoder_layers: of a ``warm:`` source, keep the lowest so many; 0 keeps all.
+        encoder_layers: of a ``warm:`` source, keep the lowest so many; None keeps all.
         decoder_layers: of a ``warm:`` source.
         pseudo_per_document: questions made of a document's sentences, where none are given.
         train_questions: the first so many training questions; 0 takes all.
@@ -134,14 +139,11 @@ def _register(name: str) -> None:
     stage(name, version="1", seeded=True, isolated=True, needs=needs)(train)
 
 
-def _stages(
+def _changed(
     context: StageContext,
-    stages: tuple[TrainingStage, ...],
-    steps: list[int],
-    batch_size: int,
-    learning_rate: float,
-    fresh_learning_rate: float,
-    warmup_steps: int,
+    stages: Sequence[TrainingStage],
+    steps: Sequence[int],
+    changes: Mapping[str, float | None],
 ) -> tuple[TrainingStage, ...]:
     if steps and len(steps) != len(stages):
         raise StageError(
@@ -149,14 +151,9 @@ def _stages(
             where=context.name,
             mend=f"Give one number for each of {', '.join(each.name for each in stages)}",
         )
-    changes: dict[str, Any] = {
-        **({"batch_size": batch_size} if batch_size else {}),
-        **({"learning_rate": learning_rate} if learning_rate else {}),
-        **({"fresh_learning_rate": fresh_learning_rate} if fresh_learning_rate else {}),
-        **({"warmup_steps": warmup_steps} if warmup_steps >= 0 else {}),
-    }
+    given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     lengths = steps or [each.steps for each in stages]
-    return tuple(replace(each, steps=number, **changes) for each, number in zip(stages, lengths, strict=True))
+    return tuple(replace(each, steps=number, **given) for each, number in zip(stages, lengths, strict=True))
 
 
 def _train(
@@ -164,7 +161,7 @@ def _train(
     system: GenerativeSystem,
     *,
     source: str,
-    depths: dict[str, int],
+    depths: Mapping[str, int | None],
     permuted_docids: bool,
     pseudo_per_document: int,
     train_questions: int,
