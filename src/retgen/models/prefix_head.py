@@ -87,7 +87,7 @@ class PrefixHead(nn.Module):
 
 def _bent(adaptation: Tensor, prefix: Tensor, states: Tensor) -> Tensor:
     """``states[n] · (adaptation[v] @ prefix[n])``, (n, v)."""
-    embeddings = nn.functional.linear(prefix, adaptation.flatten(0, 1)).view(len(prefix), len(adaptation), -1)
+    embeddings = nn.functional.linear(prefix, adaptation.flatten(0, 1)).view(len(prefix), *adaptation.shape[:2])
     return torch.bmm(embeddings, states.unsqueeze(2)).squeeze(2)
 
 

@@ -134,8 +134,10 @@ def document_vectors(
         FormatError: no model can be loaded from there.
     """
     from retgen.dense.encoder import load_encoder
+    from retgen.models.quiet import no_progress_bars
 
-    encoder = load_encoder(model, device)
+    with no_progress_bars():
+        encoder = load_encoder(model, device)
     parts: list[FloatRows] = []
     for start in range(0, len(documents), _BLOCK):
         block = documents[start : start + _BLOCK]

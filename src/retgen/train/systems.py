@@ -1,6 +1,7 @@
 """The generative retrievers that UniGen is compared with, as data: docids, network, and stages of training.
 
-Numbers are the systems' own; a recipe makes them smaller. All of them are trained by `retgen.train.stages` and used as
+Numbers are the systems' own, but for the epochs of DSI, DSI-QG and NCI and the batches of NCI and Ultron, which are
+chosen here; a recipe makes them smaller. All of them are trained by `retgen.train.stages` and used as
 a `retgen.generative.unigen.UniGen` without answers.
 """
 
@@ -91,6 +92,7 @@ NCI = GenerativeSystem(
             consistency=0.15,
         ),
     ),
+    max_input_tokens=128,  # 64 words are more than 64 tokens
     num_beams=100,
     dropout=0.1,
     prefix_head_layers=4,
@@ -110,6 +112,7 @@ ULTRON = GenerativeSystem(
         TrainingStage("generated questions", (Pairs("pseudo", per_document=10),), epochs=20, learning_rate=1e-3),
         TrainingStage("labelled questions", (Pairs("questions"),), epochs=10, learning_rate=1e-3),
     ),
+    max_input_tokens=128,
 )  # fmt: skip
 """Ultron-PQ: product quantisation, in three stages: passages and their terms, generated questions, labelled ones.
 
