@@ -82,6 +82,9 @@ class ClockedOutputs:
     def log_probs(self, places: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         return self._clock.timed("model", lambda: self._outputs.log_probs(places, tokens))
 
+    def list_log_probs(self, places: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return self._clock.timed("model", lambda: self._outputs.list_log_probs(places, tokens))
+
 
 class ClockedTree(AllowedTree):
     """An `AllowedTree` whose look-ups are timed."""

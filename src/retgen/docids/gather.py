@@ -15,7 +15,7 @@ import torch
 
 from retgen.docids.allowed import HUB
 from retgen.docids.normaliser import check_finite
-from retgen.docids.session import TargetOutputs
+from retgen.docids.session import ListOutputs, TargetOutputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +31,8 @@ MODEL, TRIE = "model", "trie"
 _LOGITS_BYTES = 64 * 2**20
 _TARGETS = 1024
 """Tokens scored at once where they need no whole rows of logits."""
+_LISTED = 64
+"""Children that a row may have to be scored without whole rows of logits."""
 _NONE = float("-inf")
 
 
@@ -131,7 +133,23 @@ def _hubs_at(view: AllowedTree, states: Int64s) -> dict[int, Hub]:
 
 
 def _model_scores(outputs: RowOutputs, places: Int64s, tokens: Int64s, counts: Int64s, vocab_size: int) -> Float32s:
-    """One logsumexp over the vocabulary for each row, and only its children's logits."""
+    """One normaliser over the vocabulary for each row, and only its children's logits."""
+    if not isinstance(outputs, ListOutputs):
+        return _whole_scores(outputs, places, tokens, counts, vocab_size)
+    found = np.empty(len(tokens), dtype=np.float32)
+    narrow = counts <= _LISTED
+    listed = np.repeat(narrow, counts)
+    if narrow.any():
+        inside, padded = _padded(tokens[listed], counts[narrow])
+        scores = outputs.list_log_probs(torch.from_numpy(places[narrow]), torch.from_numpy(padded))
+        found[listed] = scores.cpu().numpy()[inside]
+    if not narrow.all():
+        found[~listed] = _whole_scores(outputs, places[~narrow], tokens[~listed], counts[~narrow], vocab_size)
+    return found
+
+
+def _whole_scores(outputs: RowOutputs, places: Int64s, tokens: Int64s, counts: Int64s, vocab_size: int) -> Float32s:
+    """The same by whole rows of logits."""
     found = np.empty(len(tokens), dtype=np.float32)
     ends = np.cumsum(counts)
     size = max(1, _LOGITS_BYTES // (4 * vocab_size))

@@ -101,6 +101,26 @@ class TargetOutputs(RowOutputs, Protocol):
 
 
 @runtime_checkable
+class ListOutputs(TargetOutputs, Protocol):
+    """Outputs that also score several tokens a place so; what the children of a node are scored with."""
+
+    def list_log_probs(self, places: Tensor, tokens: Tensor) -> Tensor:
+        """Log-probabilities, over the whole vocabulary, of tokens after each of chosen ones of the tokens read.
+
+        Args:
+            places: ``(p,)`` int64 on the CPU, from 0 to ``n − 1``.
+            tokens: ``(p, m)`` int64 on the CPU.
+
+        Returns:
+            ``(p, m)`` fp32 on the session's device.
+
+        Raises:
+            RetgenError: the logits are not finite.
+        """
+        ...
+
+
+@runtime_checkable
 class RowSession(Protocol):
     """One block of ``batch_size`` queries being decoded, with as many rows of each as the search needs.
 

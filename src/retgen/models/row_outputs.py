@@ -17,7 +17,7 @@ Projection = Callable[[Tensor, Tensor | slice | None], Tensor]
 
 
 class ProjectedOutputs:
-    """Decoder states that an output projection turns into logits; a `retgen.docids.session.TargetOutputs`.
+    """Decoder states that an output projection turns into logits; a `retgen.docids.session.ListOutputs`.
 
     Args:
         hidden: (…, d) states, laid end to end.
@@ -38,6 +38,11 @@ class ProjectedOutputs:
     @torch.inference_mode()
     def log_probs(self, places: Tensor, tokens: Tensor) -> Tensor:
         """(p,) fp32 log-probabilities of tokens (p,), one at each of places (p,)."""
+        return self.list_log_probs(places, tokens)
+
+    @torch.inference_mode()
+    def list_log_probs(self, places: Tensor, tokens: Tensor) -> Tensor:
+        """(p, m) fp32 log-probabilities of tokens (p, m), m at each of places (p,)."""
         device = self._hidden.device
         hidden = self._hidden[places.to(device)]
         return target_log_probs(lambda part: self._project(hidden, part), self._vocab_size, tokens.to(device))

@@ -129,7 +129,7 @@ class UniGenSession:
             )
         outputs, _ = self.step_rows(self._parents, tokens.reshape(-1))
         self._parents = torch.arange(tokens.numel())
-        return outputs.logits(self._parents).view(*tokens.shape, self.vocab_size)
+        return outputs.logits(self._parents).reshape(*tokens.shape, self.vocab_size)
 
     def reorder(self, parents: Tensor) -> None:
         """Continue, in each new row, the row of the same query that ``parents`` (batch, m') names."""
@@ -146,7 +146,7 @@ class UniGenSession:
         """
         tokens = self._checked(tokens)
         outputs = self.read_rows(self._queries_of(tokens), tokens.flatten(0, 1))
-        return outputs.logits(torch.arange(tokens.numel())).view(*tokens.shape, self.vocab_size)
+        return outputs.logits(torch.arange(tokens.numel())).reshape(*tokens.shape, self.vocab_size)
 
     @torch.inference_mode()
     def target_log_probabilities(self, labels: Tensor, *, max_bytes: int = 256 * 2**20) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
@@ -13,6 +14,9 @@ from retgen.models.copying import in_fp32
 
 T5_FAMILY = ("t5", "mt5")
 """Model types whose layers a `T5Stack` holds: T5, T5 v1.1, Flan-T5, ByT5 and mT5."""
+
+_FEW = 512
+"""Rows of a search's step; a training batch has more."""
 
 _GENERAL_KEYS = frozenset(PreTrainedConfig().to_dict()) - {"model_type"}
 
@@ -82,5 +86,10 @@ def vocabulary_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None = None
 
     Rounded to bf16, scores cannot be told apart, and casting them back restores nothing.
     """
+    hidden, weight, bias = hidden.float(), weight.float(), None if bias is None else bias.float()
     with in_fp32(hidden.device):
-        return nn.functional.linear(hidden.float(), weight.float(), None if bias is None else bias.float())
+        if hidden.dim() == 2 and len(hidden) <= _FEW and hidden.device.type == "cpu" and not torch.is_grad_enabled():
+            # Few rows against a large matrix: the matrix first is up to twice as quick. The rows then lie as columns.
+            logits = torch.mm(weight, hidden.t())
+            return (logits if bias is None else logits.add_(bias.unsqueeze(1))).t()
+        return nn.functional.linear(hidden, weight, bias)
