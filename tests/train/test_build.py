@@ -141,7 +141,9 @@ def test_documents_are_named_by_codes_whatever_the_source(tmp_path: Path, source
     run = system.search(QUESTIONS, k=3)
     assert all(len(run[query.id]) == 3 for query in QUESTIONS)
     system.save(tmp_path / "saved")
-    assert UniGen.open(tmp_path / "saved", device="cpu").search(QUESTIONS, k=3).to_dict() == run.to_dict()
+    again = UniGen.open(tmp_path / "saved", device="cpu").search(QUESTIONS, k=3)
+    for query in QUESTIONS:
+        assert list(again.scores(query.id)) == pytest.approx(list(run.scores(query.id)), abs=1e-4)
 
 
 def test_documents_whose_docids_are_words_have_no_head_for_codes() -> None:
