@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,8 +21,12 @@ corpora = st.lists(st.tuples(titles, bodies), max_size=15).map(
 @given(corpus=corpora)
 def test_every_document_gets_one_text_on_one_line_in_order(corpus: list[Document]) -> None:
     connectors = {document.id: f"about\n {document.text}" for document in corpus}
+    rows = np.random.default_rng(0).normal(size=(len(corpus), 4))
+    given_too = {"semantic": {"vectors": rows}, "pq": {"vectors": rows, "groups": 2, "codes": 2}}
     for name in SCHEMES:
-        named = list(docid_scheme(name)(corpus, connectors))
+        if name == "pq" and len(corpus) == 1:
+            continue  # two codes cannot be learnt from one document
+        named = list(docid_scheme(name, **given_too.get(name, {}))(corpus, connectors))
         assert [doc_id for doc_id, _ in named] == [document.id for document in corpus]
         assert all(text == " ".join(text.split()) for _, text in named)
 
@@ -84,7 +89,7 @@ def test_one_document_cannot_be_permuted(count: int) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("urls", {}, "There is: connector, lead, title"),
+        ("urls", {}, "There is: connector, lead, title, url, integer, semantic, pq"),
         ("lead", {"characters": 3}, "'lead' cannot take these options"),
         ("lead", {"words": 0}, "at least one word"),
         ("title", {"disambiguate": "colour"}, "not 'colour'"),

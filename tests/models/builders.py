@@ -32,6 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "t5, copying": {"copy_head": True, "span_head": True, "tie_word_embeddings": False, "output_bias": True},
     "bert, copying": {"encoder": BERT_SHAPE, "copy_head": True, "output_bias": True},
     "two encoders": {"share_encoder": False, "copy_head": True, "span_head": True},
+    "prefix head": {"docid_tokens": [20, 40], "prefix_head_layers": 1, "output_bias": True},
 }
 
 

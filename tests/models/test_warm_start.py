@@ -49,7 +49,7 @@ def test_each_decoder_is_the_checkpoints(tmp_path: Path, kind: str, options: dic
         expected = original(input_ids=ids, attention_mask=mask, decoder_input_ids=decoder_ids).logits
         encoded = model.encode(ids, mask)
         for task in TASKS:
-            states = model.decoder(task)(
+            states = model.decoders(task)[0](
                 inputs_embeds=model.shared(decoder_ids),
                 encoder_hidden_states=encoded.states[task],
                 encoder_attention_mask=mask,

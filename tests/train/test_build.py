@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import T5ForConditionalGeneration
 
+from retgen.docids.codes import read_code
 from retgen.errors import UsageError
 from retgen.generative.unigen import UniGen, UniGenSettings
 from retgen.models.marks import BOUNDARY, DOCID_END
@@ -111,6 +113,42 @@ def test_permuted_docids_are_the_same_texts_elsewhere() -> None:
     assert all(plain[doc_id] != moved[doc_id] for doc_id in plain)
     system = build_unigen(DOCUMENTS, "scratch:tiny", docids=DocidOptions(scheme="title", permute_seed=5), device="cpu")
     assert "permuted" in system.table.make_up.scheme
+
+
+@pytest.mark.parametrize("source", ["scratch:tiny", "T5"])
+@pytest.mark.parametrize("alphabet", ["position", "digits"])
+def test_documents_are_named_by_codes_whatever_the_source(tmp_path: Path, source: str, alphabet: str) -> None:
+    pytest.importorskip("faiss")
+    if source == "T5":
+        save_seq2seq(tmp_path / "t5")
+        source = str(tmp_path / "t5")
+    vectors = np.random.default_rng(0).normal(size=(len(DOCUMENTS), 4))
+    docids = DocidOptions("semantic", options={"clusters": 3, "leaf": 2, "alphabet": alphabet})
+    in_places = alphabet == "position"
+    system = build_unigen(
+        DOCUMENTS, source, docids=docids, vectors=vectors, settings=UniGenSettings(max_input_tokens=48), device="cpu",
+        answers=False, prefix_head_layers=int(in_places), docid_outputs_only=in_places,
+    )  # fmt: skip
+    assert (system.model.config.docid_tokens is not None) == in_places
+    numbers = range(len(DOCUMENTS))
+    if in_places:
+        codes = [read_code(system.table.text(number)) for number in numbers]
+        assert all(len(system.table.token_ids(number)) == len(codes[number]) + 1 for number in numbers)
+    assert system.table.make_up.cut == 0
+    assert system.table.collision_rate == 0
+    examples = finetuning_examples(TRIPLETS, QUESTIONS, system.table)
+    train_unigen(system, examples, tmp_path / "training", options=toy_options(max_steps=2))
+    run = system.search(QUESTIONS, k=3)
+    assert all(len(run[query.id]) == 3 for query in QUESTIONS)
+    system.save(tmp_path / "saved")
+    again = UniGen.open(tmp_path / "saved", device="cpu").search(QUESTIONS, k=3)
+    for query in QUESTIONS:
+        assert list(again.scores(query.id)) == pytest.approx(list(run.scores(query.id)), abs=1e-4)
+
+
+def test_documents_whose_docids_are_words_have_no_head_for_codes() -> None:
+    with pytest.raises(UsageError, match="tokens of their own"):
+        build_unigen(DOCUMENTS, "scratch:tiny", docids=TITLES, device="cpu", prefix_head_layers=1)
 
 
 def test_connectors_are_docids() -> None:

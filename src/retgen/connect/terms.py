@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -20,6 +21,8 @@ FUNCTION_WORDS = frozenset(
     within without would yet you your yours yourself""".split()
 )
 """English words that carry structure rather than subject. "us" is not among them: it may be a country."""
+
+_WORD = re.compile(r"\w+(?:['’.-]\w+)*")
 
 
 class TermWeights:
@@ -81,3 +84,24 @@ class TermWeights:
         """The summed weight of distinct stems."""
         # Sorted: a set's order differs between processes, and floating-point sums with it.
         return sum(self.weight(term) for term in sorted(set(terms)))
+
+    def key_words(self, text: str, count: int) -> list[str]:
+        """The words of a text with the highest tf·idf, best first, each as it stands where it comes first.
+
+        Args:
+            text: of any length.
+            count: at most so many.
+
+        Example:
+            >>> documents = [Document("a", "Iron melts, iron rusts."), Document("b", "Tin melts.")]
+            >>> TermWeights.from_documents(documents).key_words("Iron melts, iron rusts.", 2)
+            ['Iron', 'rusts']
+        """
+        first: dict[str, str] = {}
+        counts: Counter[str] = Counter()
+        for word in _WORD.findall(text):
+            for term in self.terms(word):
+                first.setdefault(term, word)
+                counts[term] += 1
+        ranked = sorted(counts, key=lambda term: -counts[term] * self.weight(term))
+        return [first[term] for term in ranked[:count]]

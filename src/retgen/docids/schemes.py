@@ -1,7 +1,8 @@
 """Docid schemes: which text names a document.
 
-A scheme reads documents, and their connectors where it needs them, and writes one text per document; the table
-(`table`) tokenises, cuts and checks it. `SCHEMES` has them by name.
+A scheme reads documents, and their connectors or embeddings where it needs them, and writes one text per document; the
+table (`table`) tokenises, cuts and checks it. `SCHEMES` has them by name; those that write codes are in
+`coded_schemes`, addresses in `url_scheme`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from retgen.docids.coded_schemes import IntegerScheme, ProductScheme, SemanticScheme
+from retgen.docids.url_scheme import UrlScheme
 from retgen.errors import UsageError
 from retgen.types import Document
 
@@ -188,8 +191,12 @@ SCHEMES: dict[str, Callable[..., DocidScheme]] = {
     ConnectorScheme.name: ConnectorScheme,
     LeadScheme.name: LeadScheme,
     TitleScheme.name: TitleScheme,
+    UrlScheme.name: UrlScheme,
+    IntegerScheme.name: IntegerScheme,
+    SemanticScheme.name: SemanticScheme,
+    ProductScheme.name: ProductScheme,
 }
-"""Scheme by name. Those that need embeddings or clusters join with the systems that use them."""
+"""Scheme by name. ``semantic`` and ``pq`` are given the documents' embeddings as ``vectors``."""
 
 
 def docid_scheme(name: str, **options: object) -> DocidScheme:

@@ -15,7 +15,7 @@ from retgen.docids.changing import ChangingDocids
 from retgen.docids.scoring import score_docids
 from retgen.docids.search import search as search_docids
 from retgen.docids.table import DocidTable
-from retgen.errors import MismatchError
+from retgen.errors import MismatchError, UsageError
 from retgen.generative.answering import decode_answers
 from retgen.generative.docid_run import DocidRun
 from retgen.generative.folder import read_folder, write_folder
@@ -207,6 +207,8 @@ class UniGen(LivingCollection, Component):
         allowed_documents: Iterable[str] | None = None,
         progress: Progress | None = None,
     ) -> tuple[Run, list[Answer]]:
+        if answer and self.model.answer_decoder is None:
+            raise UsageError("this model finds documents and writes no answers", mend="Ask it with `search` alone")
         queries = self.with_connectors(queries)
         docids = self.docids.docids  # one pair for all blocks, whatever comes or goes meanwhile
         view = self._allowed(docids, allowed_documents)

@@ -11,6 +11,7 @@ from retgen.errors import UsageError
 
 MODEL_OPTIONS = (
     "share_encoder",
+    "answers",
     "retrieval_loss_weight",
     "loss_reduction",
     "copy_head",
@@ -30,6 +31,7 @@ class UniGenConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         encoder: the encoder's own configuration as a dict with its ``model_type`` (``t5`` or a BERT-like family).
         decoder: a `T5Config` as a dict; both decoders have this shape.
         share_encoder: one encoder for both tasks (the paper); False gives the answer decoder its own (ablation).
+        answers: False leaves the answer decoder out: a generative retriever alone, with the retrieval loss alone.
         retrieval_loss_weight: λ of Eq. 7, in [0, 1].
         loss_reduction: ``"sum"`` sums a target's token losses per example and averages over the batch (Eqs. 5–6);
             ``"token_mean"`` averages over tokens, the way transformers does. λ means different things under the two.
@@ -42,6 +44,9 @@ class UniGenConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
         span_loss_weight: its weight beside Eq. 7.
         boundary_token_id: token that separates the blocks of a written context, or None for plain text.
         docid_end_token_id: token that ends a block's docid, or None.
+        docid_tokens: first and one past the last of the tokens that only docids are written with, or None.
+        docid_outputs_only: the retrieval decoder writes docid tokens and EOS alone: its softmax is over these.
+        prefix_head_layers: of NCI's prefix-aware head (`retgen.models.prefix_head`); 0 has none.
         max_blocks: how many blocks have a rank bias of their own.
     """
 
@@ -52,6 +57,7 @@ class UniGenConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     vocab_size: int = 32128
     d_model: int = 512
     share_encoder: bool = True
+    answers: bool = True
     retrieval_loss_weight: float = 0.6
     loss_reduction: str = "sum"
     scale_decoder_outputs: bool = True
@@ -63,6 +69,9 @@ class UniGenConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     span_loss_weight: float = 1.0
     boundary_token_id: int | None = None
     docid_end_token_id: int | None = None
+    docid_tokens: list[int] | None = None
+    docid_outputs_only: bool = False
+    prefix_head_layers: int = 0
     max_blocks: int = 16
     tie_word_embeddings: bool = True
     is_encoder_decoder: bool = True

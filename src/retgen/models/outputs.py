@@ -35,9 +35,10 @@ class Encoded:
 
 @dataclass
 class UniGenOutput(ModelOutput):
-    """Losses of a batch: the whole (Eq. 7 plus the span loss), and its parts; None where no example has that target."""
+    """Losses of a batch: the whole (Eq. 7, with what the options add) and its parts, None where there are none."""
 
     loss: Tensor | None = None
     retrieval_loss: Tensor | None = None
     answer_loss: Tensor | None = None
     span_loss: Tensor | None = None
+    consistency_loss: Tensor | None = None

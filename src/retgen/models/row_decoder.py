@@ -9,6 +9,7 @@ inference only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,3 +172,31 @@ class RowDecoder:
 
     def _join(self, part: Tensor) -> Tensor:
         return part.transpose(1, 2).reshape(part.shape[0], part.shape[2], self._heads * self._width)
+
+
+class JoinedDecoders:
+    """Decoders that read the same rows; their states stand side by side, (…, d of all). Used as one `RowDecoder` is.
+
+    Args:
+        decoders: fresh, over the same queries.
+    """
+
+    def __init__(self, decoders: Sequence[RowDecoder]) -> None:
+        self._decoders = decoders
+
+    @property
+    def queries(self) -> Tensor:
+        """(n,) int64, the query of each row."""
+        return self._decoders[0].queries
+
+    def step_rows(
+        self, parents: Tensor, embeddings: Tensor, tails: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `RowDecoder.step_rows`."""
+        read = [decoder.step_rows(parents, embeddings, tails) for decoder in self._decoders]
+        ended = [tail for _, tail in read if tail is not None]
+        return torch.cat([hidden for hidden, _ in read], dim=-1), torch.cat(ended, dim=-1) if ended else None
+
+    def read(self, queries: Tensor, embeddings: Tensor) -> Tensor:
+        """See `RowDecoder.read`."""
+        return torch.cat([decoder.read(queries, embeddings) for decoder in self._decoders], dim=-1)

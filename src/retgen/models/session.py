@@ -7,7 +7,8 @@ Satisfies `retgen.docids.session.RowSession`, and with equally many rows for eve
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,9 +18,12 @@ from retgen.errors import UsageError
 from retgen.models.copy_outputs import CopyOutputs, CopySource, following, whole_matches
 from retgen.models.copying import mix_targets
 from retgen.models.outputs import IGNORED, TASKS, Encoded, Task
-from retgen.models.row_decoder import RowDecoder
+from retgen.models.row_decoder import JoinedDecoders, RowDecoder
 from retgen.models.row_outputs import ProjectedOutputs
 from retgen.models.unigen import UniGenForRetrievalAndAnswering
+
+if TYPE_CHECKING:
+    from transformers.models.t5.modeling_t5 import T5Stack
 
 
 class UniGenSession:
@@ -51,11 +55,12 @@ class UniGenSession:
         with torch.inference_mode():
             # Converted once: for bf16 weights this copies the whole matrix.
             self._output_weight = model.lm_head.weight.detach().float()
-            self._open(model.decoder(task), encoded.states[task])
+            self._open(model.decoders(task), encoded.states[task])
 
-    def _open(self, stack: torch.nn.Module, states: Tensor) -> None:
+    def _open(self, stacks: Sequence[T5Stack], states: Tensor) -> None:
         self._dtype = states.dtype
-        self._decoder = RowDecoder(stack, states, self.encoded.attention_mask)  # type: ignore[arg-type]
+        rows = [RowDecoder(stack, states, self.encoded.attention_mask) for stack in stacks]
+        self._decoder: RowDecoder | JoinedDecoders = rows[0] if len(rows) == 1 else JoinedDecoders(rows)
         head, layout = self.model.copy_head(self.task), self.encoded.layout
         self._source = None
         if head is not None and layout is not None:
@@ -72,8 +77,8 @@ class UniGenSession:
         if self._fp32:
             return self
         finer = copy.copy(self)
-        decoder: Any = copy.deepcopy(self.model.decoder(self.task))
-        finer._open(decoder.float(), self.encoded.states[self.task].float())
+        decoders: Any = copy.deepcopy(self.model.decoders(self.task))
+        finer._open([decoder.float() for decoder in decoders], self.encoded.states[self.task].float())
         finer._fp32 = True
         return finer
 
@@ -180,7 +185,7 @@ class UniGenSession:
 
     def _project(self, hidden: Tensor, tokens: Tensor | slice | None = None) -> Tensor:
         """(…, V) logits for states (…, d), or (…, t) of some tokens."""
-        return self.model.vocabulary_logits(hidden, self._output_weight, tokens)
+        return self.model.logits(self.task, hidden, self._output_weight, tokens)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         embeddings: Tensor = self.model.shared(tokens)

@@ -17,10 +17,13 @@ from transformers.models.t5.modeling_t5 import T5Stack
 
 from retgen.errors import UsageError
 from retgen.models.config import UniGenConfig
-from retgen.models.copying import CopyHead, mix_targets
-from retgen.models.layout import SourceLayout, prefix_matches, question_matches, source_layout
+from retgen.models.copying import CopyHead
+from retgen.models.layout import SourceLayout, question_matches, source_layout
+from retgen.models.losses import NOWHERE
 from retgen.models.outputs import IGNORED, TASKS, Encoded, Task, UniGenOutput
+from retgen.models.prefix_head import PrefixHead, docid_outputs
 from retgen.models.stacks import build_decoder, build_encoder, run_encoder, vocabulary_logits
+from retgen.models.teacher_forcing import joint_loss, read_targets
 from retgen.models.token_statistics import inverse_document_frequency
 
 __all__ = [
@@ -32,10 +35,6 @@ __all__ = [
     "UniGenOutput",
     "inverse_document_frequency",
 ]
-
-
-_NOWHERE = -1e9
-"""Score of positions that may not be chosen; finite, so that a row without any other stays free of NaN."""
 
 
 class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untyped-call]
@@ -70,12 +69,13 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
             raise UsageError(f"unknown loss_reduction {config.loss_reduction!r}", mend="Pass sum or token_mean")
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = build_encoder(config.encoder)
-        self.answer_encoder = None if config.share_encoder else build_encoder(config.encoder)
+        self.answer_encoder = build_encoder(config.encoder) if config.answers and not config.share_encoder else None
         self.retrieval_decoder = build_decoder(config.decoder)
-        self.answer_decoder = build_decoder(config.decoder)
+        self.answer_decoder = build_decoder(config.decoder) if config.answers else None
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=config.output_bias)
         self.retrieval_copy = CopyHead(config) if config.copy_head else None
-        self.answer_copy = CopyHead(config) if config.copy_head else None
+        self.answer_copy = CopyHead(config) if config.copy_head and config.answers else None
+        self.prefix_head = PrefixHead(config) if config.prefix_head_layers else None
         self.match_features = nn.Linear(2, config.d_model, bias=False) if config.copy_head else None
         self.span_head = nn.Linear(config.d_model, 2) if config.span_head else None
         self.register_buffer("token_weights", torch.ones(config.vocab_size))
@@ -115,6 +115,25 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
             nn.init.normal_(module.weight, std=self.config.d_model**-0.5)
             if self.config.output_bias:
                 nn.init.zeros_(module.bias)
+
+    def write_codes(self, *, prefix_head_layers: int = 0, only: bool = False) -> None:
+        """Fit the retrieval decoder to docids that are codes, in tokens of `retgen.models.docid_tokens`.
+
+        Args:
+            prefix_head_layers: give it a prefix-aware head, whose decoder torch's generator makes.
+            only: let it write nothing but these tokens.
+
+        Raises:
+            UsageError: the network has no such tokens, or a copy head.
+        """
+        if not self.config.docid_tokens or self.config.copy_head:
+            raise UsageError(
+                "only docids in tokens of their own, and without a copy head, are written so",
+                mend="Name documents by a scheme of codes with alphabet='position'",
+            )
+        self.config.docid_outputs_only = only
+        self.config.prefix_head_layers = prefix_head_layers
+        self.prefix_head = PrefixHead(self.config).to(self.device) if prefix_head_layers else None
 
     def get_input_embeddings(self) -> nn.Module:
         """The embedding that encoder and decoders share."""
@@ -176,9 +195,17 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
             answer_states = run_encoder(self.answer_encoder, embeddings, attention_mask)
         return Encoded(input_ids, attention_mask, {"retrieval": states, "answer": answer_states}, layout)
 
-    def decoder(self, task: Task) -> T5Stack:
-        """The decoder of a task."""
-        return self.retrieval_decoder if task == "retrieval" else self.answer_decoder
+    def decoders(self, task: Task) -> list[T5Stack]:
+        """What reads the tokens written for a task: its decoder, and behind it that of a prefix-aware head.
+
+        Raises:
+            UsageError: the network has no answer decoder.
+        """
+        if task == "answer":
+            if self.answer_decoder is None:
+                raise UsageError("this model finds documents and writes no answers", mend="Build it with answers=True")
+            return [self.answer_decoder]
+        return [self.retrieval_decoder, *([] if self.prefix_head is None else [self.prefix_head.decoder])]
 
     def copy_head(self, task: Task) -> CopyHead | None:
         """The copy head of a task, where the model has one."""
@@ -203,28 +230,34 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
             weight, bias = weight[tokens], None if bias is None else bias[tokens]
         return vocabulary_logits(hidden, weight, bias)
 
+    def logits(
+        self, task: Task, hidden: Tensor, weight: Tensor | None = None, tokens: Tensor | slice | None = None
+    ) -> Tensor:
+        """`vocabulary_logits` of a task: with what its own heads add, and -inf for tokens that it never writes.
+
+        Args:
+            task: whose.
+            hidden: (…, d), or (…, 2 d) where the task has two `decoders`: their states side by side.
+            weight: see `vocabulary_logits`.
+            tokens: see `vocabulary_logits`.
+        """
+        size = self.config.d_model
+        logits = self.vocabulary_logits(hidden[..., :size], weight, tokens)
+        if task == "answer":
+            return logits
+        if self.prefix_head is not None:
+            scale = size**-0.5 if self.config.scale_decoder_outputs else 1.0
+            states = hidden[..., :size] * scale
+            logits = logits + self.prefix_head(states, hidden[..., size:], tokens, self.config.vocab_size)
+        if self.config.docid_outputs_only:
+            closed = torch.ones(self.config.vocab_size, dtype=torch.bool, device=logits.device)
+            closed[docid_outputs(self.config)] = False
+            logits = logits.masked_fill(closed if tokens is None else closed[tokens], float("-inf"))
+        return logits
+
     def target_log_probabilities(self, task: Task, encoded: Encoded, labels: Tensor) -> Tensor:
         """Teacher-forced fp32 log-probability of every target token, (B, T); 0 where the label is -100."""
-        known = labels != IGNORED
-        targets = labels.masked_fill(~known, self.pad_token_id)
-        start = torch.full_like(targets[:, :1], self.start_token_id)
-        hidden = self.decoder(task)(
-            inputs_embeds=self.shared(torch.cat((start, targets[:, :-1]), dim=1)),
-            encoder_hidden_states=encoded.states[task],
-            encoder_attention_mask=encoded.attention_mask,
-            use_cache=False,
-        ).last_hidden_state
-        scored = torch.zeros(targets.shape, device=targets.device)
-        logits = self.vocabulary_logits(hidden[known])
-        scored[known] = logits.gather(1, targets[known].unsqueeze(1)).squeeze(1) - logits.logsumexp(dim=-1)
-        head = self.copy_head(task)
-        if head is not None and encoded.layout is not None:
-            layout = encoded.layout
-            matches = prefix_matches(layout, targets[:, :-1], docids=task == "retrieval")
-            attention = head.log_attention(hidden, head.keys(encoded.states[task], layout), layout, matches)
-            same = layout.copy_ids.unsqueeze(1) == targets.unsqueeze(2)
-            scored = mix_targets(scored, attention, head.log_gate(hidden, layout), same & layout.copyable.unsqueeze(1))
-        return scored * known
+        return read_targets(self, task, encoded, labels)[0]
 
     def span_log_probabilities(self, encoded: Encoded) -> Tensor:
         """(B, L, 2) fp32 log-probabilities that an answer starts and ends (inclusive) at a position."""
@@ -232,7 +265,7 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
             raise UsageError("this model has no span head", mend="Build it with span_head=True")
         scores: Tensor = self.span_head(encoded.states["answer"]).float()
         allowed = encoded.attention_mask.bool() if encoded.layout is None else encoded.layout.copyable
-        return scores.masked_fill(~allowed.unsqueeze(-1), _NOWHERE).log_softmax(dim=1)
+        return scores.masked_fill(~allowed.unsqueeze(-1), NOWHERE).log_softmax(dim=1)
 
     def forward(
         self,
@@ -241,6 +274,7 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
         docid_labels: Tensor | None = None,
         answer_labels: Tensor | None = None,
         answer_spans: Tensor | None = None,
+        consistency_weight: Tensor | float = 0.0,
         **_: Any,
     ) -> UniGenOutput:
         """The joint loss.
@@ -249,48 +283,19 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
             input_ids: (B, L) int64; the Q-Connector.
             attention_mask: (B, L).
             docid_labels: (B, T) int64 ending in EOS; -100 pads. A row of -100 has no docid.
-            answer_labels: (B, T') int64 likewise.
+            answer_labels: (B, T') int64 likewise; a model without an answer decoder does not look at them.
             answer_spans: (B, S, 2) int64 start and inclusive end positions of the answer in the input; -1 pads.
+            consistency_weight: of R-Drop: docids are read twice, with other dropout each time, both readings' losses
+                are averaged, and so much of the symmetric KL between what they would write is added.
         """
-        encoded = self.encode(input_ids, attention_mask)
-        parts: dict[str, Tensor | None] = {"retrieval": None, "answer": None, "span": None}
-        weights = {
-            "retrieval": self.config.retrieval_loss_weight,
-            "answer": 1 - self.config.retrieval_loss_weight,
-            "span": self.config.span_loss_weight,
-        }
-        for task, labels in (("retrieval", docid_labels), ("answer", answer_labels)):
-            if labels is not None and bool((labels != IGNORED).any()):
-                log_probabilities = self.target_log_probabilities(task, encoded, labels)  # type: ignore[arg-type]
-                parts[task] = self._reduce(log_probabilities, labels != IGNORED)
-        if self.span_head is not None and answer_spans is not None and bool((answer_spans >= 0).any()):
-            parts["span"] = self._span_loss(encoded, answer_spans)
-        present = [weights[name] * part for name, part in parts.items() if part is not None]
-        # A batch without any target still needs a loss that reaches the weights, so that distributed training goes on.
-        loss = sum(present[1:], present[0]) if present else encoded.states["answer"].sum() * 0.0
-        return UniGenOutput(
-            loss=loss, retrieval_loss=parts["retrieval"], answer_loss=parts["answer"], span_loss=parts["span"]
+        return joint_loss(
+            self,
+            self.encode(input_ids, attention_mask),
+            docid_labels=docid_labels,
+            answer_labels=answer_labels,
+            answer_spans=answer_spans,
+            consistency_weight=consistency_weight,
         )
-
-    def _reduce(self, log_probabilities: Tensor, known: Tensor) -> Tensor:
-        # Examples without a target are left out of the average over the batch.
-        if self.config.loss_reduction == "token_mean":
-            return -log_probabilities.sum() / known.sum()
-        return -log_probabilities.sum() / known.any(dim=1).sum()
-
-    def _span_loss(self, encoded: Encoded, spans: Tensor) -> Tensor | None:
-        # -log of the summed probability of all given spans: any of the answer's occurrences will do.
-        log_probabilities = self.span_log_probabilities(encoded)
-        where = spans.clamp(min=0)
-        starts = log_probabilities[..., 0].gather(1, where[..., 0])
-        ends = log_probabilities[..., 1].gather(1, where[..., 1])
-        # A span outside of the context (in the question, at a mark) is none that the head could point at.
-        known = (spans >= 0).all(dim=-1) & (torch.minimum(starts, ends) > _NOWHERE / 2)
-        joint = (starts + ends).masked_fill(~known, _NOWHERE).logsumexp(dim=1)
-        with_span = known.any(dim=1)
-        if not bool(with_span.any()):
-            return None
-        return -joint[with_span].mean()
 
 
 def _token_id(config: UniGenConfig, name: str) -> int:

@@ -86,7 +86,8 @@ def from_seq2seq(
     for encoder in _encoders(model):
         copy_weights(source.encoder, encoder, leave_out="embed_tokens")
     for decoder in (model.retrieval_decoder, model.answer_decoder):
-        copy_weights(source.decoder, decoder, leave_out="embed_tokens")
+        if decoder is not None:
+            copy_weights(source.decoder, decoder, leave_out="embed_tokens")
     with torch.no_grad():
         model.shared.weight.copy_(source.shared.weight)
         model.lm_head.weight.copy_(source.lm_head.weight)

@@ -50,6 +50,7 @@ class UniGenCollator:
             them and not to trust their order. Drawn from the seed, the epoch and the example alone: a resumed run draws
             the same.
         seed: of those draws.
+        consistency: weight of R-Drop's loss, handed to the network with every batch.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class UniGenCollator:
         max_answer_tokens: int = 24,
         shuffle: float = 0.0,
         seed: int = 0,
+        consistency: float = 0.0,
     ) -> None:
         self.tokenizer = tokenizer
         self.eos_token_id = eos_token_id
@@ -68,10 +70,11 @@ class UniGenCollator:
         self.max_answer_tokens = max_answer_tokens
         self.shuffle = shuffle
         self.seed = seed
+        self.consistency = consistency
         self.pad_token_id = int(tokenizer.pad_token_id)
 
-    def __call__(self, items: Sequence[tuple[UniGenExample, int]]) -> dict[str, Tensor]:
-        """``input_ids``, ``attention_mask``, ``docid_labels``, ``answer_labels``, ``answer_spans``."""
+    def __call__(self, items: Sequence[tuple[UniGenExample, int]]) -> dict[str, Tensor | float]:
+        """What the network's ``forward`` takes: inputs, the labels of both decoders, spans, and the weight if any."""
         examples = [example for example, _ in items]
         inputs = tokenise_inputs(
             self.tokenizer, [self._text(example, draw) for example, draw in items], self.max_input_tokens
@@ -84,6 +87,7 @@ class UniGenCollator:
             "docid_labels": _padded([list(example.docid) for example in examples], IGNORED),
             "answer_labels": _padded(self._answers(examples), IGNORED),
             "answer_spans": _padded_spans(spans),
+            **({"consistency_weight": self.consistency} if self.consistency else {}),
         }
 
     def _text(self, example: UniGenExample, draw: int) -> str:

@@ -23,6 +23,7 @@ class UniGenTraining:
         weight_decay: of AdamW; matrices only.
         max_grad_norm: gradient clipping.
         frozen_layers: lowest encoder layers that keep their weights; the embeddings then do too.
+        consistency: weight of R-Drop's loss (NCI: 0.15), for which docids are read twice; the network needs dropout.
         shuffle_passages: share of examples read with their passages in random order.
         eval_steps: dev questions are asked every so many steps; 0 is at the end only.
         save_steps: a checkpoint every so many steps.
@@ -41,6 +42,7 @@ class UniGenTraining:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     frozen_layers: int = 0
+    consistency: float = 0.0
     shuffle_passages: float = 0.0
     eval_steps: int = 0
     save_steps: int = 200
@@ -56,7 +58,7 @@ class UniGenTraining:
         for name in ("batch_size", "save_steps"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("max_steps", "eval_steps", "warmup_steps", "frozen_layers"):
+        for name in ("max_steps", "eval_steps", "warmup_steps", "frozen_layers", "consistency"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} cannot be negative, but is {getattr(self, name)}")
         if not self.max_steps and self.epochs <= 0:

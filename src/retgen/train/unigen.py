@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from torch import nn
 from transformers import TrainerCallback
 
 from retgen.errors import UsageError
@@ -40,10 +41,17 @@ class DevSet:
     triplets: Sequence[Triplet]
 
     def measure(self, system: UniGen) -> dict[str, float]:
-        """MRR@10, R@1, R@10, EM and F1 of a system on these questions, 0 to 1, and the mean of MRR@10 and EM."""
-        run, answers = system.search_and_answer(self.queries, k=10)
+        """MRR@10, R@1, R@10, EM and F1 of a system on these questions, 0 to 1, and the mean of MRR@10 and EM.
+
+        Without EM and F1, and MRR@10 alone, of a system that writes no answers.
+        """
+        if system.model.config.answers:
+            run, answers = system.search_and_answer(self.queries, k=10)
+        else:
+            run, answers = system.search(self.queries, k=10), []
         qrels = {triplet.query.id: dict.fromkeys(triplet.doc_ids, 1) for triplet in self.triplets}
-        gold = {triplet.query.id: triplet.answers for triplet in self.triplets if triplet.answers}
+        answered = system.model.config.answers
+        gold = {triplet.query.id: triplet.answers for triplet in self.triplets if triplet.answers and answered}
         values = dict(evaluate_run(run, qrels, ["RR@10", "R@1", "R@10"]).means)
         values["MRR@10"] = values.pop("RR@10")
         if gold:
@@ -73,13 +81,18 @@ def train_unigen(
         progress: called with (step, steps, what was last logged).
 
     Raises:
-        UsageError: there are no examples, or options that contradict each other.
+        UsageError: there are no examples, or options that contradict each other or the model.
         MismatchError: the folder keeps the checkpoints of a training with other examples, options or model.
     """
     options = options or UniGenTraining()
     if not examples:
         raise UsageError("there is nothing to train on", mend="Give at least one example with a docid or an answer")
     require_dev_for_best(options, evaluates=dev is not None)
+    if options.consistency and not any(part.p > 0 for part in system.model.modules() if isinstance(part, nn.Dropout)):
+        raise UsageError(
+            "a consistency loss compares readings with other dropout, and this model has none",
+            mend="Build the model with dropout=0.1, or leave consistency out",
+        )
     lengths = (system.settings.max_input_tokens, system.settings.max_answer_tokens)
 
     def build(place: Path, callbacks: list[TrainerCallback]) -> ResumableTrainer:
@@ -113,6 +126,7 @@ def _trainer(
         max_answer_tokens=system.settings.max_answer_tokens,
         shuffle=options.shuffle_passages,
         seed=options.seed,
+        consistency=options.consistency,
     )
     dataset = UniGenDataset(examples)
     sampler = LengthBucketSampler([len(example.input_text) for example in examples], options.batch_size, options.seed)
