@@ -21,7 +21,8 @@ from retgen.train import cross_encoder as module
 from retgen.train.candidates import LabelledCandidates
 from retgen.train.checkpoints import last_finished
 from retgen.train.cross_encoder import CrossEncoderTraining, DevCandidates, train_cross_encoder
-from retgen.train.pair_stream import FixedBatches, PairStream
+from retgen.train.fixed_batches import FixedBatches
+from retgen.train.pair_stream import PairStream
 from retgen.train.resumable import TrainingRecord
 from retgen.types import Document, Query, Run
 from tests.train.toy_pairs import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,18 @@ from sentence_transformers.sentence_transformer.trainer import SentenceTransform
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 from sentence_transformers.util import cos_sim, dot_score
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from transformers import PrinterCallback, TrainerCallback
 
 from retgen.dense.encoder import similarity_of
 from retgen.train.arguments import TrainingOptions, training_arguments
 from retgen.train.bi_encoder_stream import BiEncoderStream
+from retgen.train.fixed_batches import FixedBatches, FixedBatchesTraining
 from retgen.train.resumable import Measure
 
 _WEIGHTS = "model.safetensors"
 
 
-class BiEncoderTrainer(SentenceTransformerTrainer):
+class BiEncoderTrainer(FixedBatchesTraining, SentenceTransformerTrainer):
     """Trains a bi-encoder in place by in-batch and hard negatives. It prints nothing.
 
     Args:
@@ -57,7 +57,7 @@ class BiEncoderTrainer(SentenceTransformerTrainer):
         self.stream = stream
         args = _arguments(folder, options, encoder.device, stream, encoder, evaluates=measure is not None)
         args.weight_decay = weight_decay
-        self.batches = _FixedBatches(stream, args.world_size)
+        self.batches = FixedBatches(stream, args.world_size)
         args.max_steps = len(self.batches) // args.world_size
         similarity = cos_sim if similarity_of(encoder) == "cosine" else dot_score
         super().__init__(
@@ -73,31 +73,6 @@ class BiEncoderTrainer(SentenceTransformerTrainer):
         )
         self.remove_callback(PrinterCallback)
 
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """The stream's own batches."""
-        self.accelerator.even_batches = False
-        loader: DataLoader[Any] = self.accelerator.prepare(
-            DataLoader(
-                self.stream,
-                batch_sampler=self.batches,
-                collate_fn=self.data_collator,
-                pin_memory=self.args.dataloader_pin_memory,
-            )
-        )
-        self._train_dataloader = loader
-        return loader
-
-    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """What the dev set measures, logged."""
-        assert self.measure is not None  # evaluation is off without it
-        measured = {f"{metric_key_prefix}_{name}": float(value) for name, value in self.measure().items()}
-        self.log(measured)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
-        return measured
-
-    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """None: it would read the whole stream to describe it."""
-
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         # All weights in one file, whatever the modules: what a training goes on with, not what is used.
         folder = Path(output_dir or str(self.args.output_dir))
@@ -107,29 +82,6 @@ class BiEncoderTrainer(SentenceTransformerTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         load_model(self.trained, str(Path(resume_from_checkpoint) / _WEIGHTS))
-
-    def _load_best_model(self) -> None:
-        # The library's logs a failure and goes on with other weights.
-        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
-
-
-class _FixedBatches(BatchSampler):
-    """A stream's batches, in its order. Several processes get equally many, all of them full."""
-
-    def __init__(self, stream: BiEncoderStream, processes: int) -> None:
-        batches = stream.batches
-        full = max(map(len, batches))
-        super().__init__(SequentialSampler(stream), full, drop_last=False)
-        if processes > 1:
-            batches = [batch for batch in batches if len(batch) == full]
-            batches = batches[: len(batches) // processes * processes]
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
 
 
 def _arguments(

@@ -5,10 +5,10 @@ The stream follows from seed, candidates and options alone. Its batches hold pai
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from torch.utils.data import BatchSampler, Dataset, SequentialSampler
+from torch.utils.data import Dataset
 
 from retgen.train.candidates import LabelledCandidates, drawn, passage_of
 from retgen.train.sampling import LengthBucketSampler
@@ -88,25 +88,6 @@ class PairStream(Dataset[dict[str, Any]]):
         if name not in known:
             known[name] = len(passage_of(self.documents, name).contents)
         return known[name]
-
-
-class FixedBatches(BatchSampler):
-    """A stream's batches, in its order. Several processes get equally many, all of them full."""
-
-    def __init__(self, stream: PairStream, processes: int = 1) -> None:
-        batches = stream.batches
-        full = max(map(len, batches))
-        super().__init__(SequentialSampler(stream), full, drop_last=False)
-        if processes > 1:
-            batches = [batch for batch in batches if len(batch) == full]
-            batches = batches[: len(batches) // processes * processes]
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
 
 
 def _rows(

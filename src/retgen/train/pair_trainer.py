@@ -15,18 +15,18 @@ from sentence_transformers.cross_encoder import (
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, ListNetLoss
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 
 from retgen.models.first_token import first_token_only
 from retgen.models.quiet import no_progress_bars
 from retgen.rerank.cross_encoder import CrossEncoder
 from retgen.train.arguments import TrainingOptions, training_arguments
-from retgen.train.pair_stream import BINARY, FixedBatches, PairStream
+from retgen.train.fixed_batches import FixedBatches, FixedBatchesTraining
+from retgen.train.pair_stream import BINARY, PairStream
 from retgen.train.resumable import Measure
 
 
-class PairTrainer(CrossEncoderTrainer):
+class PairTrainer(FixedBatchesTraining, CrossEncoderTrainer):
     """Trains a `CrossEncoder`'s model in place, on a stream of batches. It prints nothing.
 
     Args:
@@ -70,40 +70,11 @@ class PairTrainer(CrossEncoderTrainer):
         )
         self.remove_callback(PrinterCallback)
 
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """The stream's own batches."""
-        self.accelerator.even_batches = False
-        loader: DataLoader[Any] = self.accelerator.prepare(
-            DataLoader(
-                self.stream,
-                batch_sampler=self.batches,
-                collate_fn=self.data_collator,
-                pin_memory=self.args.dataloader_pin_memory,
-            )
-        )
-        self._train_dataloader = loader
-        return loader
-
-    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """What the dev set measures, logged."""
-        assert self.measure is not None  # evaluation is off without it
-        measured = {f"{metric_key_prefix}_{name}": float(value) for name, value in self.measure().items()}
-        self.log(measured)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
-        return measured
-
-    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """None: it would read the whole stream to describe it."""
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         # Not the library's: that builds a second model of a class of its own.
         with no_progress_bars():
             weights = type(self.trained).from_pretrained(resume_from_checkpoint)
         self.trained.load_state_dict(weights.state_dict())
-
-    def _load_best_model(self) -> None:
-        # The library's logs a failure and goes on with other weights.
-        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
 
 class _PairModel(LibraryCrossEncoder):
