@@ -134,6 +134,11 @@ def test_documents_are_named_by_codes_whatever_the_source(tmp_path: Path, source
     if in_places:
         codes = [read_code(system.table.text(number)) for number in numbers]
         assert all(len(system.table.token_ids(number)) == len(codes[number]) + 1 for number in numbers)
+        with pytest.raises(UsageError, match="no token for"):
+            system.add([("new", "<0:0><1:999>")])
+        assert len(system.table) == len(DOCUMENTS)
+        system.add([("new", system.table.text(0))])
+        system.remove(["new"])
     assert system.table.make_up.cut == 0
     assert system.table.collision_rate == 0
     examples = finetuning_examples(TRIPLETS, QUESTIONS, system.table)

@@ -15,7 +15,7 @@ How codes are made is the schemes' work (`coded_schemes`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from retgen.errors import UsageError
@@ -104,6 +104,18 @@ def read_code(text: str) -> Code:
     if not found or text != "".join(_token(*each) for each in found) or [p for p, _ in found] != [*range(len(found))]:
         raise UsageError(f"{text!r} is no code in tokens of place and number")
     return tuple(number for _, number in found)
+
+
+def unknown_token(text: str, vocabulary: Container[str]) -> str | None:
+    """The first token of a code in the alphabet ``position`` that a vocabulary which has such tokens lacks.
+
+    Example:
+        >>> unknown_token("<0:2><1:9>", {"<0:0>", "<0:2>"})
+        '<1:9>'
+    """
+    if _token(0, 0) not in vocabulary:
+        return None
+    return next((found[0] for found in _TOKEN.finditer(text) if found[0] not in vocabulary), None)
 
 
 def _token(place: int, number: int) -> str:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Self
 from retgen.docids.allowed import AllowedTree
 from retgen.docids.changes import Docids
 from retgen.docids.changing import ChangingDocids
+from retgen.docids.codes import unknown_token
 from retgen.docids.docid_tree import DocidTree
 from retgen.docids.live import LiveDocids
 from retgen.docids.table import DocidTable
-from retgen.errors import UnknownDocumentError
+from retgen.errors import UnknownDocumentError, UsageError
 from retgen.models.marks import without_marks
 
 if TYPE_CHECKING:
@@ -62,10 +63,18 @@ class LivingCollection:
                 and cannot refuse another one's runs.
 
         Raises:
-            UsageError: an id that is there already or comes twice, an empty docid, or a system opened to be read.
+            UsageError: an id that is there already or comes twice, an empty docid, a code that the model has no tokens
+                for, or a system opened to be read.
             ArtefactError: the change cannot be written; nothing is added then.
         """
         pairs = [(doc_id, without_marks(text)) for doc_id, text in docids]
+        vocabulary = self.tokenizer.get_vocab()
+        for doc_id, text in pairs:
+            if token := unknown_token(text, vocabulary):
+                raise UsageError(
+                    f"the docid of {doc_id!r} holds {token}, which this model has no token for",
+                    mend="Codes name the documents they were made for: train again, or name them by text",
+                )
         self.docids.add(pairs, self.tokenizer, corpus_fingerprint=corpus_fingerprint)
 
     def remove(self, doc_ids: Iterable[str], *, corpus_fingerprint: str | None = None) -> None:
