@@ -24,6 +24,7 @@ from retgen.train.bi_encoder_stream import BiEncoderStream
 from retgen.train.candidates import LabelledCandidates, passage_of
 from retgen.train.cross_encoder import lowest_layers, require_extras
 from retgen.train.freezing import frozen
+from retgen.train.option_checks import check_options
 from retgen.train.resumable import Progress, TrainingRecord, fingerprint, train_resumably, weight_shapes
 from retgen.types import Document, DocumentSource, Query
 
@@ -76,21 +77,11 @@ class BiEncoderTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise UsageError(f"unknown precision {self.precision!r}", mend="Choose auto, fp32 or bf16")
-        for name in ("batch_size", "save_steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        names = ("max_steps", "eval_steps", "warmup_steps", "frozen_layers", "weight_decay", "negatives", "scale")
-        for name in names:
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} cannot be negative, but is {getattr(self, name)}")
+        check_options(
+            self, not_negative=("frozen_layers", "weight_decay", "negatives", "scale"), rates=("learning_rate",)
+        )
         if self.batch_size == 1 and not self.negatives:
             raise UsageError("one question a batch and no hard negatives leave nothing to tell apart")
-        if self.learning_rate <= 0:
-            raise UsageError(f"a learning rate of {self.learning_rate} teaches nothing", mend="Give one above 0")
-        if not self.max_steps and self.epochs <= 0:
-            raise UsageError("a training needs steps or epochs", mend="Set max_steps, or epochs above 0")
 
 
 @dataclass(frozen=True, slots=True)

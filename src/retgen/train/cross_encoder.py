@@ -21,6 +21,7 @@ from retgen.evaluate import evaluate_run
 from retgen.train.arguments import require_dev_for_best
 from retgen.train.candidates import LabelledCandidates
 from retgen.train.freezing import frozen
+from retgen.train.option_checks import check_options
 from retgen.train.pair_stream import BINARY, RANKING, PairStream
 from retgen.train.resumable import Progress, TrainingRecord, fingerprint, train_resumably, weight_shapes
 from retgen.types import DocumentSource, Qrels, Query, Run
@@ -77,20 +78,9 @@ class CrossEncoderTraining:
     def __post_init__(self) -> None:
         if self.objective not in (BINARY, RANKING):
             raise UsageError(f"unknown objective {self.objective!r}", mend=f"Choose {BINARY} or {RANKING}")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise UsageError(f"unknown precision {self.precision!r}", mend="Choose auto, fp32 or bf16")
-        for name in ("batch_size", "save_steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("max_steps", "eval_steps", "warmup_steps", "frozen_layers", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} cannot be negative, but is {getattr(self, name)}")
+        check_options(self, not_negative=("frozen_layers", "weight_decay"), rates=("learning_rate",))
         if self.negatives is not None and self.negatives < 1:
             raise UsageError(f"a question needs at least one negative; got negatives={self.negatives}")
-        if self.learning_rate <= 0:
-            raise UsageError(f"a learning rate of {self.learning_rate} teaches nothing", mend="Give one above 0")
-        if not self.max_steps and self.epochs <= 0:
-            raise UsageError("a training needs steps or epochs", mend="Set max_steps, or epochs above 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from retgen.errors import UsageError
 from retgen.models.prompt_format import PromptFormat
 from retgen.train.joint_loss import OBJECTIVES
+from retgen.train.option_checks import check_options
 
 NEGATIVES = ("random", "hardest")
 
@@ -74,25 +75,17 @@ class JointTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        choices = {
-            "precision": ("auto", "fp32", "bf16"),
-            "objective": OBJECTIVES,
-            "negatives": NEGATIVES,
-        }
-        for name, known in choices.items():
+        for name, known in {"objective": OBJECTIVES, "negatives": NEGATIVES}.items():
             if getattr(self, name) not in known:
                 raise UsageError(f"unknown {name} {getattr(self, name)!r}", mend=f"Choose one of {', '.join(known)}")
-        for name in ("batch_size", "save_steps", "max_positives", "candidates_per_question", "max_pair_tokens"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("max_steps", "eval_steps", "warmup_steps", "pairs_at_once"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} cannot be negative, but is {getattr(self, name)}")
+        check_options(
+            self,
+            at_least_one=("max_positives", "candidates_per_question", "max_pair_tokens"),
+            not_negative=("pairs_at_once",),
+        )
         for name in ("learning_rate", "generator_learning_rate", "alpha", "weight_decay", "max_grad_norm"):
             # Not a number is neither.
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} must be a number of at least 0, not {getattr(self, name)}")
         if not 0 <= self.generator_weight <= 1:
             raise UsageError(f"the generator's weight λ lies between 0 and 1, not at {self.generator_weight}")
-        if not self.max_steps and not self.epochs > 0:
-            raise UsageError("a training needs steps or epochs", mend="Set max_steps, or epochs above 0")

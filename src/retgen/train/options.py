@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from retgen.errors import UsageError
+from retgen.train.option_checks import check_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +52,6 @@ class UniGenTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise UsageError(f"unknown precision {self.precision!r}", mend="Choose auto, fp32 or bf16")
+        check_options(self, not_negative=("frozen_layers", "consistency"))
         if not 0.0 <= self.shuffle_passages <= 1.0:
             raise UsageError(f"shuffle_passages is a share of the examples, 0 to 1, not {self.shuffle_passages}")
-        for name in ("batch_size", "save_steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("max_steps", "eval_steps", "warmup_steps", "frozen_layers", "consistency"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} cannot be negative, but is {getattr(self, name)}")
-        if not self.max_steps and self.epochs <= 0:
-            raise UsageError("a training needs steps or epochs", mend="Set max_steps, or epochs above 0")

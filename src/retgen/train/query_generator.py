@@ -16,6 +16,7 @@ from retgen.models.prompt_format import PromptFormat
 from retgen.models.query_generator import QueryGenerator
 from retgen.models.query_model import QueryModel
 from retgen.models.warm_generator import QueryGeneratorModel
+from retgen.train.option_checks import check_options
 from retgen.train.parameters import decayed_groups
 from retgen.train.query_batches import PairCollator, PairDataset, PassageQuery, passage_key
 from retgen.train.resumable import (
@@ -77,20 +78,7 @@ class GeneratorTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise UsageError(f"unknown precision {self.precision!r}", mend="Choose auto, fp32 or bf16")
-        for name in ("batch_size", "save_steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("max_steps", "eval_steps", "warmup_steps", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} cannot be negative, but is {getattr(self, name)}")
-        for name in ("learning_rate", "fresh_learning_rate"):
-            rate = getattr(self, name)
-            if rate is not None and not rate > 0:
-                raise UsageError(f"a {name} of {rate} teaches nothing", mend="Give one above 0")
-        if not self.max_steps and self.epochs <= 0:
-            raise UsageError("a training needs steps or epochs", mend="Set max_steps, or epochs above 0")
+        check_options(self, not_negative=("weight_decay",), rates=("learning_rate", "fresh_learning_rate"))
 
 
 def train_query_generator(
