@@ -7,9 +7,9 @@ import time
 from retgen.answer.extractive import BestSpan
 from retgen.corpus import Corpus
 from retgen.lexical.bm25 import BM25
-from retgen.recipes.collections import SPLITS, read_questions
+from retgen.recipes.collections import read_questions
 from retgen.recipes.context import StageContext
-from retgen.recipes.measuring import write_outcome
+from retgen.recipes.measuring import search_splits, write_outcome
 from retgen.recipes.stages import stage
 
 
@@ -19,11 +19,7 @@ def bm25(context: StageContext, k: int = 100) -> None:
     corpus = Corpus.open(context.input("collection") / "corpus")
     retriever = BM25.build(corpus)
     retriever.save(context.folder / "index")
-    for split in SPLITS[1:]:
-        queries = [triplet.query for triplet in read_questions(context.input("collection"), split)]
-        start = time.perf_counter()
-        run = retriever.search(queries, k=k)
-        write_outcome(context.folder, run, None, time.perf_counter() - start, split)
+    search_splits(context, retriever, k)
 
 
 @stage("bi-encoder", version="1", needs=["collection"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +12,9 @@ from retgen.corpus import Corpus
 from retgen.devices import pick_device
 from retgen.errors import UsageError
 from retgen.lexical.bm25 import BM25
-from retgen.recipes.collections import SPLITS, read_questions
+from retgen.recipes.collections import read_questions
 from retgen.recipes.context import StageContext
-from retgen.recipes.measuring import write_outcome
+from retgen.recipes.measuring import search_splits
 from retgen.recipes.reranker_training import reporter
 from retgen.recipes.reranking import named_model
 from retgen.recipes.stages import stage
@@ -209,11 +208,7 @@ def dense_search(context: StageContext, model: str = "", index: str = "flat", k:
     name = str(named_model(context, model) if model else context.input("model") / ENCODER)
     retriever = DenseRetriever.build(corpus, name, index=index, device=str(pick_device()), progress=context.progress)
     retriever.save(context.folder / "index")
-    for split in SPLITS[1:]:
-        queries = [triplet.query for triplet in read_questions(context.input("collection"), split)]
-        start = time.perf_counter()
-        run = retriever.search(queries, k=k)
-        write_outcome(context.folder, run, None, time.perf_counter() - start, split)
+    search_splits(context, retriever, k)
     if model:
         context.report({"parameters": sum(weights.numel() for weights in retriever.encoder.parameters())})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 
 from retgen.connect import pseudo_questions
 from retgen.connect.sampled import PairScorer, Sampling, write_sampled_queries
@@ -11,9 +10,9 @@ from retgen.corpus import Corpus
 from retgen.errors import UsageError
 from retgen.formats.jsonl import read_triplets, write_triplets
 from retgen.lexical.bm25 import BM25
-from retgen.recipes.collections import SPLITS, read_questions
+from retgen.recipes.collections import read_questions
 from retgen.recipes.context import StageContext
-from retgen.recipes.measuring import write_outcome
+from retgen.recipes.measuring import search_splits
 from retgen.recipes.reranking import FOLDERS, named_model
 from retgen.recipes.stages import stage
 
@@ -156,11 +155,7 @@ def doct5query(context: StageContext, queries: int = 0, k: int = 100) -> None:
         found = {doc_id: texts[:queries] for doc_id, texts in found.items()}
     retriever = BM25.build(ExpandedDocuments(corpus, found))
     retriever.save(context.folder / "index")
-    for split in SPLITS[1:]:
-        asked = [triplet.query for triplet in read_questions(context.input("collection"), split)]
-        start = time.perf_counter()
-        run = retriever.search(asked, k=k)
-        write_outcome(context.folder, run, None, time.perf_counter() - start, split)
+    search_splits(context, retriever, k)
 
 
 def _scorer(context: StageContext, name: str) -> PairScorer:

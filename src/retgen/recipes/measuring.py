@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from retgen import formats
 from retgen.evaluate import evaluate_answers, evaluate_run
-from retgen.recipes.collections import read_questions
+from retgen.recipes.collections import SPLITS, read_questions
 from retgen.recipes.context import StageContext
 from retgen.recipes.stages import stage
-from retgen.types import Answer, Run
+from retgen.types import Answer, Retriever, Run
 
 RETRIEVAL = {"R@1": "Success@1", "R@5": "Success@5", "R@10": "Success@10", "MRR@10": "RR@10"}
 """Columns → measures. With one relevant document a question, recall and success are the same."""
@@ -30,6 +31,15 @@ def write_outcome(
                 record = {"id": answer.query_id, "answer": answer.text, "score": answer.score}
                 lines.write(json.dumps(record, ensure_ascii=False) + "\n")
     (folder / f"{name}.seconds").write_text(f"{seconds}\n")
+
+
+def search_splits(context: StageContext, retriever: Retriever, k: int) -> None:
+    """Keep a retriever's outcome for the dev and test questions of the stage's collection, each split timed."""
+    for split in SPLITS[1:]:
+        queries = [triplet.query for triplet in read_questions(context.input("collection"), split)]
+        start = time.perf_counter()
+        run = retriever.search(queries, k=k)
+        write_outcome(context.folder, run, None, time.perf_counter() - start, split)
 
 
 def read_outcome(folder: Path, name: str = "test") -> tuple[Run | None, dict[str, str] | None, float]:
