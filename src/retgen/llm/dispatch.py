@@ -25,6 +25,9 @@ _CACHED_IN_A_ROW = 256
 """So many answers from the ledger before others get their turn."""
 _HOPELESS = 8
 """So many requests refused for what they are, and not one completed: all will be."""
+_LOST_IN_A_ROW = 32
+"""So many failed attempts of whatever prompts with no completion between them: an endpoint that fails often but not
+always gets there rarely (at 60 % failures, once in ten million), and one that is down gets there at once."""
 _WAITING_PER_WORKER = 4
 """While so many prompts wait to be tried again, no new ones are begun: the endpoint has trouble enough."""
 
@@ -76,6 +79,7 @@ class Dispatch:
     _completions: int = 0
     _hopeless: int = 0
     _refused_in_a_row: int = 0
+    _lost_in_a_row: int = 0
     _paused_until: float = 0.0
 
     @property
@@ -232,7 +236,7 @@ class Dispatch:
     def _received(self, job: _Job, reply: Reply, seconds: float, spent: tuple[int, int]) -> None:
         self._answers += 1
         self._completions += 1
-        self._refused_in_a_row = 0
+        self._refused_in_a_row = self._lost_in_a_row = 0
         price = self.budget.price
         kept = self.ledger.put(
             LedgerEntry(
@@ -297,6 +301,7 @@ class Dispatch:
 
     def _lost(self, job: _Job, fault: AttemptFailedError) -> None:
         job.failed += 1
+        self._lost_in_a_row += 1
         if not self._answers and job.failed >= min(self.policy.unreachable_attempts, self.policy.attempts):
             self._halt(
                 EndpointError(
@@ -307,7 +312,7 @@ class Dispatch:
             )
         elif job.failed < self.policy.attempts:
             self._later(job, self.policy.wait(job.failed, fault.retry_after))
-        elif not self._exhausted and self._completions == job.begun:
+        elif not self._exhausted and self._completions == job.begun and self._lost_in_a_row >= _LOST_IN_A_ROW:
             # No one else got anything meanwhile: to go on would only use up the prompts that are left.
             self._halt(
                 EndpointError(
