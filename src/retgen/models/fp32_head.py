@@ -70,6 +70,42 @@ class Fp32Head:
             for handle in handles:
                 handle.remove()
 
+    @contextmanager
+    def everywhere(self) -> Iterator[None]:
+        """Within this context the model's logits are fp32 at all positions, under autocast too, and gradients flow."""
+        whole: list[Tensor] = []
+        plain: list[torch.autocast] = []
+
+        def hold(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            device = inputs[0].device.type
+            if self._copy is not None:
+                whole.append(inputs[0])
+                return (inputs[0][..., :1, :], *inputs[1:])
+            if not torch.is_autocast_enabled(device):
+                return None
+            plain.append(torch.autocast(device, enabled=False))
+            plain[-1].__enter__()  # type: ignore[no-untyped-call]
+            return tuple(value.float() if isinstance(value, Tensor) else value for value in inputs)
+
+        def project(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None) -> Tensor | None:
+            if plain:
+                plain.pop().__exit__(None, None, None)
+            if not whole or self._copy is None:
+                return None
+            states = whole.pop()
+            with torch.autocast(states.device.type, enabled=False):
+                return nn.functional.linear(states.float(), *self._copy)
+
+        handles = (
+            self._module.register_forward_pre_hook(hold),
+            self._module.register_forward_hook(project, always_call=True),
+        )
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
 
 def target_log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
     """Log-softmax of logits ``(n, vocab_size)`` at targets ``(n,)``, in fp32: ``(n,)``.

@@ -5,13 +5,11 @@ One module, so that one backward pass, one optimiser and one wrapper for several
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
@@ -19,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from retgen.errors import UsageError
 from retgen.models.cross_encoder_sources import relevance
 from retgen.models.first_token import first_token_only
+from retgen.models.target_likelihood import target_log_likelihoods
 from retgen.train.joint_batches import IGNORED
 from retgen.train.joint_loss import by_question, generation_loss, joint_loss, mean_log_likelihoods
 
@@ -160,58 +159,10 @@ def query_log_likelihoods(
         )
 
     def score(row: Tensor, question: Tensor) -> Tensor:
-        return _target_log_probabilities(model, states[row], mask[row], question_ids[question], ids[row])
+        outputs = BaseModelOutput(last_hidden_state=states[row])
+        return target_log_likelihoods(model, outputs, mask[row], question_ids[question], source_ids=ids[row])
 
     return in_parts(score, [rows, pair_question], rows_at_once)
-
-
-def _target_log_probabilities(
-    model: PreTrainedModel, states: Tensor, attention_mask: Tensor, labels: Tensor, source_ids: Tensor
-) -> Tensor:
-    own = getattr(model, "target_log_probabilities", None)
-    if own is not None:
-        found: Tensor = own(BaseModelOutput(last_hidden_state=states), attention_mask, labels, source_ids)
-        return found.float().masked_fill(labels == IGNORED, 0.0)
-    shift = cast(Callable[..., Tensor], getattr(model, "prepare_decoder_input_ids_from_labels", None))
-    if shift is None:
-        raise UsageError(
-            f"do not know how a {type(model).__name__} is given what it is to write",
-            mend="Give an encoder-decoder such as T5 or BART",
-        )
-    with _single_precision(cast(Any, model).get_output_embeddings(), states.device.type):
-        output: Any = model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=states),
-            attention_mask=attention_mask,
-            decoder_input_ids=shift(labels=labels),
-            use_cache=False,
-        )
-    each = functional.cross_entropy(
-        output.logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
-    )
-    return -each
-
-
-@contextmanager
-def _single_precision(head: nn.Module | None, device_type: str) -> Iterator[None]:
-    """Within it the head computes in fp32 also under autocast: log-probabilities in bf16 are too coarse to match."""
-    if head is None or not torch.is_autocast_enabled(device_type):
-        yield
-        return
-    plain: Any = torch.autocast(device_type, enabled=False)
-
-    def enter(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        plain.__enter__()
-        return tuple(value.float() if isinstance(value, Tensor) else value for value in arguments)
-
-    def leave(*_: Any) -> None:
-        plain.__exit__(None, None, None)
-
-    hooks = head.register_forward_pre_hook(enter), head.register_forward_hook(leave, always_call=True)
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _encoder(model: PreTrainedModel) -> nn.Module:
