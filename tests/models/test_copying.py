@@ -83,3 +83,16 @@ def test_without_the_lexical_prior_overlap_is_neither_seen_nor_learned() -> None
     model = tiny_model("t5, copying", noise=0.0, lexical_prior=False)
     assert float(model.retrieval_copy.overlap_weight.detach()) == 0.0
     assert not model.retrieval_copy.overlap_weight.requires_grad
+
+
+def test_a_long_input_is_mixed_without_comparing_its_positions_pair_by_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    copy_ids = torch.randint(0, 9, (2, 40))
+    attention = torch.randn(2, 3, 40).log_softmax(dim=-1)
+    gates = (torch.full((2, 3), 0.3).log(), torch.full((2, 3), 0.7).log())
+    vocabulary = torch.randn(2, 3, 12).log_softmax(dim=-1)
+    short = mix_vocabulary(vocabulary, attention, gates, copy_ids)
+    monkeypatch.setattr("retgen.models.copying._PAIRED", 39)
+    long = mix_vocabulary(vocabulary, attention, gates, copy_ids)
+    torch.testing.assert_close(long, short)
+    assert torch.allclose(long.exp().sum(dim=-1), torch.ones(2, 3))

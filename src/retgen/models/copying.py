@@ -18,6 +18,8 @@ from retgen.models.layout import SourceLayout
 CONTINUATION_BONUS = 8.0
 RANK_SLOPE = 0.4
 OVERLAP_WEIGHT = 2.0
+_PAIRED = 2048
+"""Longest input whose positions are compared pair by pair; of many passages end to end, the square is too large."""
 
 
 class CopyHead(nn.Module):
@@ -138,10 +140,14 @@ def mix_vocabulary(vocabulary: Tensor, log_attention: Tensor, gates: tuple[Tenso
         copy_ids: (B, L) the token that copying a position writes.
     """
     written = vocabulary + gates[1].unsqueeze(-1)
-    # A token's probability of being copied, at each of the positions that write it.
-    same = (copy_ids.unsqueeze(2) == copy_ids.unsqueeze(1)).to(log_attention.dtype)
-    with in_fp32(log_attention.device):
-        copied = torch.bmm(log_attention.exp(), same).clamp(min=1e-30).log()
     index = copy_ids.unsqueeze(1).expand_as(log_attention)
+    # A token's probability of being copied, at each of the positions that write it.
+    if copy_ids.shape[1] <= _PAIRED:
+        same = (copy_ids.unsqueeze(2) == copy_ids.unsqueeze(1)).to(log_attention.dtype)
+        with in_fp32(log_attention.device):
+            copied = torch.bmm(log_attention.exp(), same)
+    else:
+        copied = torch.zeros_like(written).scatter_add_(2, index, log_attention.exp()).gather(2, index)
+    copied = copied.clamp(min=1e-30).log()
     mixed = torch.logaddexp(gates[0].unsqueeze(-1) + copied, written.gather(2, index))
     return written.scatter_(2, index, mixed)
