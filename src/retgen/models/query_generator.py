@@ -67,7 +67,7 @@ class QueryGenerator(QueryModel):
             max_query_tokens=max_query_tokens,
             batch_tokens=batch_tokens,
         )
-        self.lead = _decoder_lead(model)
+        self.lead = decoder_lead(model)
         """What the decoder reads before a query: its start token, and a token its checkpoint forces behind it."""
         self._reads_source = bool(getattr(model, "reads_source_ids", False))
 
@@ -240,7 +240,7 @@ def _rows_of(cache: EncoderDecoderCache, rows: Tensor) -> EncoderDecoderCache:
     return EncoderDecoderCache(DynamicCache(), cross)
 
 
-def _decoder_lead(model: PreTrainedModel) -> list[int]:
+def decoder_lead(model: PreTrainedModel) -> list[int]:
     """What the decoder reads before a query: its start token, and a token its checkpoint forces behind it (BART's)."""
     start = None
     for config in (model.generation_config, model.config):

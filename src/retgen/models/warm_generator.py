@@ -196,6 +196,7 @@ class QueryGeneratorModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         source_ids: Tensor | None = None,
+        output_attentions: bool = False,
         **_: Any,
     ) -> Seq2SeqLMOutput:
         """Log-probabilities of the next token, and the loss of targets.
@@ -210,6 +211,8 @@ class QueryGeneratorModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-
             labels: (B, T) int64 ending in EOS; -100 pads.
             use_cache: keep keys and values for the next step.
             source_ids: (B, L) the passages' tokens, where ``encoder_outputs`` does not carry them.
+            output_attentions: also give the decoder's ``cross_attentions``, layer by layer (B, heads, T, L); the
+                attention must be the ``eager`` one.
 
         Returns:
             ``logits``: (B, T, V) fp32 log-probabilities of the mixture; None where a loss was asked of a model in
@@ -234,7 +237,13 @@ class QueryGeneratorModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-
                 raise UsageError("there is nothing to decode", mend="Pass decoder_input_ids or labels")
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         decoded = self._decode(
-            decoder_input_ids, states, attention_mask, decoder_attention_mask, past_key_values, use_cache
+            decoder_input_ids,
+            states,
+            attention_mask,
+            decoder_attention_mask,
+            past_key_values,
+            use_cache,
+            output_attentions,
         )
         hidden = decoded.last_hidden_state
         loss = logits = None
@@ -248,6 +257,7 @@ class QueryGeneratorModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-
             logits=logits,
             past_key_values=decoded.past_key_values,
             encoder_last_hidden_state=states,
+            cross_attentions=decoded.cross_attentions if output_attentions else None,
         )
 
     def _decode(
@@ -258,6 +268,7 @@ class QueryGeneratorModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-
         decoder_attention_mask: Tensor | None = None,
         past_key_values: EncoderDecoderCache | None = None,
         use_cache: bool | None = False,
+        output_attentions: bool = False,
     ) -> Any:
         return self.decoder(
             inputs_embeds=self.shared(tokens),
@@ -266,6 +277,7 @@ class QueryGeneratorModel(PreTrainedModel, GenerationMixin):  # type: ignore[no-
             encoder_attention_mask=attention_mask,
             past_key_values=past_key_values,
             use_cache=bool(use_cache),
+            **({"output_attentions": True} if output_attentions else {}),
         )
 
     def _log_probabilities(
