@@ -12,7 +12,15 @@ import pytest
 from matplotlib.colors import same_color
 
 from retgen.errors import MissingExtraError, UsageError
-from retgen.evaluate.plots import Curve, iteration_curves, learning_curves, save_figure, side_by_side
+from retgen.evaluate.plots import (
+    Curve,
+    iteration_curves,
+    learning_curves,
+    risk_coverage_curves,
+    save_figure,
+    side_by_side,
+)
+from retgen.evaluate.selective import risk_coverage
 
 MRR = Curve("MRR@10", [0, 100, 200], [[0.1, 0.5, 0.7], [0.3, 0.6, 0.9]])
 EM = Curve("EM", [0, 100, 200], [[0.0, 0.2, 0.3], [0.0, 0.4, 0.5]])
@@ -98,3 +106,17 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
         Curve("EM", [1, 1], [0.1, 0.2])
     with pytest.raises(UsageError, match="no seed has a value"):
         Curve("EM", [0, 1], [0.1, float("nan")])
+
+
+def test_risk_coverage_curves_draw_the_curves_points(tmp_path: Path) -> None:
+    curve = risk_coverage([0.9, 0.8, 0.3, 0.2], [1, 1, 0, 1])
+    figure = risk_coverage_curves({"FiD": curve, "closed book": risk_coverage([0.5, 0.4], [0, 1])}, title="SQuAD")
+    (axes,) = figure.axes
+    first, second = axes.get_lines()
+    assert first.get_xdata() == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert first.get_ydata() == pytest.approx([0.0, 0.0, 1 / 3, 0.25])
+    assert first.get_label() == f"FiD (area {curve.area:.3f})"
+    assert second.get_ydata() == pytest.approx([1.0, 0.5])
+    assert save_figure(figure, tmp_path / "risk.svg").stat().st_size > 1000
+    with pytest.raises(UsageError, match="nothing to draw"):
+        risk_coverage_curves({})

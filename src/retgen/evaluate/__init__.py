@@ -8,11 +8,13 @@ from __future__ import annotations
 from retgen.evaluate.answers import ANSWER_MEASURES, AnswerResult, evaluate_answers, exact_match, f1
 from retgen.evaluate.bleu import bleu1, bleu1_statistics
 from retgen.evaluate.bootstrap import Interval, bootstrap_corpus, bootstrap_difference, bootstrap_mean
+from retgen.evaluate.calibration import Calibration, expected_calibration_error, fit_calibration
 from retgen.evaluate.comparison import Comparison, compare, compare_corpus
 from retgen.evaluate.pairing import mean_over_seeds
-from retgen.evaluate.plots import Curve, iteration_curves, learning_curves, save_figure
+from retgen.evaluate.plots import Curve, iteration_curves, learning_curves, risk_coverage_curves, save_figure
 from retgen.evaluate.retrieval import COMMON_MEASURES, RetrievalResult, evaluate_run, parse_measure
 from retgen.evaluate.rouge import rouge_l
+from retgen.evaluate.selective import RiskCoverage, risk_coverage
 from retgen.evaluate.significance import (
     PairedTest,
     corpus_randomisation_test,
@@ -27,12 +29,14 @@ __all__ = [
     "ANSWER_MEASURES",
     "COMMON_MEASURES",
     "AnswerResult",
+    "Calibration",
     "Column",
     "Comparison",
     "Curve",
     "Interval",
     "PairedTest",
     "RetrievalResult",
+    "RiskCoverage",
     "Row",
     "Section",
     "Table",
@@ -47,7 +51,9 @@ __all__ = [
     "evaluate_answers",
     "evaluate_run",
     "exact_match",
+    "expected_calibration_error",
     "f1",
+    "fit_calibration",
     "holm",
     "iteration_curves",
     "learning_curves",
@@ -55,6 +61,8 @@ __all__ = [
     "paired_t_test",
     "parse_measure",
     "randomisation_test",
+    "risk_coverage",
+    "risk_coverage_curves",
     "rouge_l",
     "save_figure",
 ]

@@ -1,5 +1,7 @@
 """The two pictures of UniGen's paper: learning curves over seeds (Figure 5) and measures against rounds (Figure 4).
 
+And risk against coverage, of answers that are given only where they are likely enough to be right.
+
 Figures are built with matplotlib's object interface, without pyplot: no window, no global state. The same numbers give
 the same SVG, byte for byte.
 """
@@ -16,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retgen.errors import MissingExtraError, UsageError
+from retgen.evaluate.selective import RiskCoverage
 from retgen.store import atomic_file
 from retgen.types import FloatArray
 
@@ -156,6 +159,37 @@ def side_by_side(
         if not band:
             _mark_rounds(left, retrieval, answers)
     figure.legend(lines, [panels[0][1].name, panels[0][2].name], loc="outside lower center", ncols=2)
+    return figure
+
+
+def risk_coverage_curves(curves: Mapping[str, RiskCoverage], *, title: str = "") -> Figure:
+    """What answering the surest questions costs: a line for each system, from the surest question to all of them.
+
+    Args:
+        curves: system → its curve; drawn in this order.
+        title: above the picture.
+
+    Returns:
+        A figure for `save_figure`.
+
+    Raises:
+        UsageError: no curve.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if not curves:
+        raise UsageError("there is nothing to draw", mend="Give at least one curve")
+    figure: Figure = _matplotlib(".figure").Figure(figsize=(5.0, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        axes.step(curve.coverage, curve.risk, where="post", label=f"{name} (area {curve.area:.3f})")
+    axes.set_xlabel("Coverage: share of the questions answered")
+    axes.set_ylabel("Risk: mean loss of those answered")
+    axes.set_xlim(0.0, 1.0)
+    axes.set_ylim(bottom=0.0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    if title:
+        axes.set_title(title)
     return figure
 
 
