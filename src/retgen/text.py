@@ -67,6 +67,37 @@ def _joined(tokens: list[str]) -> str:
     return "\0" + "".join(f"{token}\0" for token in tokens)
 
 
+def find_answer(answer: str, text: str) -> Span | None:
+    """Where an answer first stands in a text, token for token as in `has_answer`; None where it does not.
+
+    Unlike there, accents do not matter: what an unaccented, lower-cased vocabulary wrote is found where it was read.
+
+    Example:
+        >>> find_answer("8, 849 metres", "It is 8,849 metres high"), find_answer("York", "Yorkshire")
+        ((6, 18), None)
+    """
+    sought = [token for token, _ in _folded_tokens(answer)]
+    found = _folded_tokens(text)
+    tokens = [token for token, _ in found]
+    if not sought:
+        return None
+    for place in range(len(tokens) - len(sought) + 1):
+        if tokens[place] == sought[0] and tokens[place : place + len(sought)] == sought:
+            return found[place][1][0], found[place + len(sought) - 1][1][1]
+    return None
+
+
+def _folded_tokens(text: str) -> list[tuple[str, Span]]:
+    """DPR's tokens without case and accents, and where they stand in the text as it is."""
+    folded = []
+    for match in _DPR_TOKEN.finditer(text):
+        decomposed = unicodedata.normalize("NFD", match.group().lower())
+        token = "".join(sign for sign in decomposed if not unicodedata.combining(sign))
+        if token:
+            folded.append((token, match.span()))
+    return folded
+
+
 def words(text: str) -> list[str]:
     """The words between white space, as they stand."""
     return text.split()
