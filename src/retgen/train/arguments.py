@@ -86,15 +86,24 @@ def require_dev_for_best(options: TrainingOptions, *, evaluates: bool) -> None:
 
 
 def training_arguments(
-    folder: Path, options: TrainingOptions, device: torch.device, *, evaluates: bool
+    folder: Path, options: TrainingOptions, device: torch.device, *, evaluates: bool, accumulation_steps: int = 1
 ) -> TrainingArguments:
-    """The options as Trainer wants them: linear warm-up and decay, two checkpoints kept, no bars."""
+    """The options as Trainer wants them: linear warm-up and decay, two checkpoints kept, no bars.
+
+    Args:
+        folder: for checkpoints.
+        options: of the training.
+        device: where the model is.
+        evaluates: whether a dev set is measured.
+        accumulation_steps: batches that make one optimiser step.
+    """
     bf16 = options.precision == "bf16" or (options.precision == "auto" and bf16_is_faster(device.type))
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=options.max_steps or -1,
         num_train_epochs=options.epochs,
         per_device_train_batch_size=options.batch_size,
+        gradient_accumulation_steps=accumulation_steps,
         learning_rate=options.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=options.warmup_steps,

@@ -136,6 +136,7 @@ class ResumableTrainer(Trainer):
         groups: gives AdamW's parameter groups.
         callbacks: `train_resumably`'s, and others.
         measure: of a dev set; None leaves evaluation out.
+        accumulation_steps: batches that make one optimiser step.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class ResumableTrainer(Trainer):
         groups: ParameterGroups,
         callbacks: Sequence[TrainerCallback],
         measure: Measure | None = None,
+        accumulation_steps: int = 1,
     ) -> None:
         self.trained = model
         self.sampler = sampler
@@ -158,7 +160,9 @@ class ResumableTrainer(Trainer):
         self.measure = measure
         super().__init__(
             model=model,
-            args=training_arguments(folder, options, device, evaluates=measure is not None),
+            args=training_arguments(
+                folder, options, device, evaluates=measure is not None, accumulation_steps=accumulation_steps
+            ),
             data_collator=collator,
             train_dataset=dataset,
             # Required where there is evaluation, and never read: `measure` has its own data.

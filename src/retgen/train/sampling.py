@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch.utils.data import Sampler
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-if TYPE_CHECKING:
-    from retgen.train.collate import UniGenDataset
+
+class FollowsEpochs(Protocol):
+    """A part of the data that differs between epochs."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called when an epoch begins, also when training is resumed within it."""
+        ...
 
 
 class LengthBucketSampler(Sampler[int]):
@@ -78,7 +83,7 @@ class FollowEpochs(TrainerCallback):
         parts: each with a ``set_epoch``.
     """
 
-    def __init__(self, *parts: LengthBucketSampler | UniGenDataset) -> None:
+    def __init__(self, *parts: FollowsEpochs) -> None:
         self.parts = parts
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
