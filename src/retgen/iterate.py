@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from retgen.connect.rounds import enhanced
-from retgen.connect.writer import Writer
+from retgen.connect.writer import Enhancer
 from retgen.errors import UsageError
 from retgen.generative.unigen import UniGen
 from retgen.types import Answer, DocumentSource, Query, Run
@@ -40,7 +40,7 @@ def iterate(
     system: UniGen,
     queries: Sequence[Query],
     documents: DocumentSource,
-    writer: Writer,
+    writer: Enhancer,
     *,
     rounds: int = 2,
     feedback_documents: int = 3,

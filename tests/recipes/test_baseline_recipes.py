@@ -12,7 +12,7 @@ import yaml
 
 from retgen.formats.jsonl import read_triplets
 from retgen.recipes import StageError, load_recipe, load_results, make_report, run_recipe
-from retgen.recipes.loading import builtin_recipes
+from retgen.recipes.sources import builtin_recipes
 from tests.recipes import published
 from tests.train.toy_retrieval import COLOURS, DOCUMENTS, PAIRS, THINGS
 

@@ -10,7 +10,7 @@ import pytest
 
 from retgen.formats import read_run
 from retgen.recipes import load_recipe, make_report, run_recipe
-from retgen.recipes.loading import builtin_recipes
+from retgen.recipes.sources import builtin_recipes
 from retgen.types import question_split
 from tests.recipes import published
 

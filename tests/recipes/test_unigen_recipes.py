@@ -20,7 +20,7 @@ from retgen.errors import UsageError
 from retgen.recipes import load_recipe, run_recipe
 from retgen.recipes.collections import read_connectors, read_questions
 from retgen.recipes.curves import curves
-from retgen.recipes.loading import builtin_recipes
+from retgen.recipes.sources import builtin_recipes
 from retgen.types import question_split
 
 _QUALITY = ("R@1", "R@5", "R@10", "MRR@10", "EM", "F1", "questions")

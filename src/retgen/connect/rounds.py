@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from retgen.connect.writer import Writer
+from retgen.connect.writer import Enhancer
 from retgen.types import Answer, Document, DocumentSource, Query, Run
 
 
@@ -13,7 +13,7 @@ def enhanced(
     run: Run,
     answers: Sequence[Answer],
     documents: DocumentSource,
-    writer: Writer,
+    writer: Enhancer,
     *,
     feedback_documents: int,
     words: int,

@@ -9,8 +9,23 @@ from retgen.llm.prompts import DEFAULT_CONTEXT_WORDS, DEFAULT_SUMMARY_WORDS
 from retgen.types import Answer, Connector, Document, Query
 
 
+class Enhancer(Protocol):
+    """Writes the next round's contexts: all of a `Writer` that iteration asks for."""
+
+    def enhance(
+        self,
+        queries: Sequence[Query],
+        documents: Sequence[Sequence[Document]],
+        answers: Sequence[Answer | str],
+        words: int = DEFAULT_CONTEXT_WORDS,
+        round: int = 1,
+    ) -> list[Connector]:
+        """A better context for each question from the documents (best first) and the answer of the previous round."""
+        ...
+
+
 @runtime_checkable
-class Writer(Protocol):
+class Writer(Enhancer, Protocol):
     """Writes the texts that bridge questions, documents and answers.
 
     Every job takes a batch and returns one item for each, in order, so that a writer behind a network may work
@@ -35,15 +50,4 @@ class Writer(Protocol):
 
     def answer(self, queries: Sequence[Query], documents: Sequence[Document]) -> list[str]:
         """A short answer to each query from the document beside it (a pseudo answer); empty where none is found."""
-        ...
-
-    def enhance(
-        self,
-        queries: Sequence[Query],
-        documents: Sequence[Sequence[Document]],
-        answers: Sequence[Answer | str],
-        words: int = DEFAULT_CONTEXT_WORDS,
-        round: int = 1,
-    ) -> list[Connector]:
-        """A better context for each question from the documents (best first) and the answer of the previous round."""
         ...

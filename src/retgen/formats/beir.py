@@ -1,4 +1,7 @@
-"""A BEIR folder: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/<split>.tsv``. Lines as in `jsonl` and `trec`."""
+"""A BEIR folder: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/<split>.tsv``. Lines as in `jsonl` and `trec`.
+
+Lines of ``queries.jsonl`` may have ``answers`` besides, which BEIR has not.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 
 from retgen.errors import FormatError
 from retgen.formats import jsonl, trec
-from retgen.formats.records import Skipped
+from retgen.formats.records import Record, Skipped, json_lines, parsed
 from retgen.types import Document, Qrels, Query
 
 
@@ -19,6 +22,16 @@ def read_documents(path: str | Path, *, skipped: Skipped | None = None) -> Itera
 def read_queries(path: str | Path, *, skipped: Skipped | None = None) -> Iterator[Query]:
     """All queries of ``queries.jsonl``, judged or not."""
     return jsonl.read_queries(part(path, "queries"), skipped=skipped)
+
+
+def read_answers(path: str | Path, *, skipped: Skipped | None = None) -> dict[str, tuple[str, ...]]:
+    """Accepted answers by query id, of the queries that have any: BEIR's own have none, a line may bear ``answers``."""
+
+    def parse(record: Record) -> tuple[str, tuple[str, ...]]:
+        return record.identifier(*jsonl.QUERY_ID), record.texts(*jsonl.ANSWERS)
+
+    lines = json_lines(part(path, "queries"), skipped)
+    return {query_id: answers for query_id, answers in parsed(lines, parse, skipped) if answers}
 
 
 def read_qrels(path: str | Path, split: str, *, skipped: Skipped | None = None) -> Qrels:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from retgen.recipes.context import StageContext, StageError
 from retgen.recipes.events import Event, Listener
-from retgen.recipes.loading import builtin_recipes, load_recipe
+from retgen.recipes.loading import load_recipe
 from retgen.recipes.report import Report, make_report
 from retgen.recipes.result_files import load_results
 from retgen.recipes.results import Results, RowResult
 from retgen.recipes.runner import run_recipe
+from retgen.recipes.sources import builtin_recipes
 from retgen.recipes.spec import SCALES, Recipe
 from retgen.recipes.stages import stage
 

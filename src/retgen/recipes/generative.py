@@ -20,18 +20,17 @@ from retgen.generative.unigen import UniGen, UniGenSettings
 from retgen.models.sources import WARM
 from retgen.recipes.collections import read_questions
 from retgen.recipes.context import StageContext, StageError
+from retgen.recipes.contexts import VECTORS, read_vectors
 from retgen.recipes.measuring import write_outcome
 from retgen.recipes.stages import stage
 from retgen.recipes.written import read_pseudo
 from retgen.train.build import build_unigen
-from retgen.train.docid_options import DocidOptions, FloatRows, document_vectors
+from retgen.train.docid_options import DocidOptions, document_vectors
 from retgen.train.options import UniGenTraining
 from retgen.train.pairs import Material
 from retgen.train.stages import TrainingStage, train_in_stages
 from retgen.train.systems import SYSTEMS, GenerativeSystem
 from retgen.train.unigen import DevSet
-
-VECTORS = "vectors.npy"
 
 
 @stage("document-embeddings", version="1", isolated=True, needs=["collection"])
@@ -181,7 +180,7 @@ def _train(
             permute_seed=context.seed if permuted_docids else None,
             options=system.docid_options,
         ),
-        vectors=_vectors(context, len(documents)),
+        vectors=read_vectors(context, len(documents)),
         prefix_head_layers=system.prefix_head_layers,
         docid_outputs_only=system.docid_outputs_only,
         settings=UniGenSettings(num_beams=system.num_beams, max_input_tokens=system.max_input_tokens),
@@ -218,19 +217,6 @@ def _train(
             "collision_rate": built.table.collision_rate,
         }
     )
-
-
-def _vectors(context: StageContext, documents: int) -> FloatRows | None:
-    if "embeddings" not in context.inputs:
-        return None
-    rows: FloatRows = np.load(context.input("embeddings") / VECTORS, allow_pickle=False)
-    if len(rows) != documents:
-        raise StageError(
-            f"there are {len(rows)} embeddings for {documents} documents",
-            where=context.name,
-            mend="Give the embeddings of this collection",
-        )
-    return rows
 
 
 def _dev_set(context: StageContext, questions: int) -> DevSet:

@@ -6,7 +6,6 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,13 @@ from pydantic import BaseModel, ValidationError
 from retgen.errors import UsageError
 from retgen.recipes.expanding import EACH, expand
 from retgen.recipes.merging import merge
+from retgen.recipes.sources import EXTENDS, recipe_source
 from retgen.recipes.spec import SCALES, Recipe
 from retgen.recipes.writer_block import WRITTEN, with_writer
 from retgen.recipes.writers import Author
 from retgen.recipes.yaml_source import Place, YamlSource, unknown_name
 
 _FIXED = ("name", "modules", "scales", WRITTEN)
-
-
-def builtin_recipes() -> dict[str, Path]:
-    """Name → file of the recipes that come with retgen."""
-    folder = Path(str(resources.files("retgen.recipes")))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_recipe(source: str | Path, *, scale: str = "local", author: Author | None = None) -> Recipe:
@@ -48,7 +42,7 @@ def load_recipe(source: str | Path, *, scale: str = "local", author: Author | No
     """
     if scale not in SCALES:
         raise unknown_name("scale", scale, SCALES, where="--scale")
-    yaml = YamlSource.read(_path(source))
+    yaml = recipe_source(source)
     content = with_writer(expand(yaml), author, yaml)
     blocks = content.get("scales") or {}
     if not isinstance(blocks, dict) or not all(isinstance(block, dict | None) for block in blocks.values()):
@@ -62,18 +56,6 @@ def load_recipe(source: str | Path, *, scale: str = "local", author: Author | No
         )
     recipes = {name: _at_scale(yaml, content, name, blocks.get(name) or {}) for name in {"local": 0, **blocks}}
     return recipes[scale]
-
-
-def _path(source: str | Path) -> Path:
-    path = Path(source)
-    if path.is_file():
-        return path
-    known = builtin_recipes()
-    if str(source) in known:
-        return known[str(source)]
-    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        raise UsageError("there is no such recipe file", where=path, mend=f"Built-in recipes: {', '.join(known)}")
-    raise unknown_name("recipe", str(source), known)
 
 
 def _at_scale(yaml: YamlSource, content: Mapping[str, Any], scale: str, block: Mapping[str, Any]) -> Recipe:
@@ -193,7 +175,7 @@ def _keys_at(place: Place) -> list[str]:
     found: Any = Recipe
     for part in place:
         found = _bare(found.model_fields[str(part)].annotation if _is_model(found) else typing.get_args(found)[-1])
-    return [*found.model_fields, *(["scales", EACH, WRITTEN] if found is Recipe else [])]
+    return [*found.model_fields, *(["scales", EACH, WRITTEN, EXTENDS] if found is Recipe else [])]
 
 
 def _bare(annotation: Any) -> Any:

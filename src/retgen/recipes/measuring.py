@@ -53,8 +53,10 @@ def read_outcome(folder: Path, name: str = "test") -> tuple[Run | None, dict[str
     return run, answers, float((folder / f"{name}.seconds").read_text())
 
 
-@stage("measure", version="1", needs=["collection", "outcome"])
-def measure(context: StageContext, group: str = "", name: str = "test", questions: int = 0) -> None:
+@stage("measure", version="1", needs=["collection", "outcome"], added=["unseen"])
+def measure(
+    context: StageContext, group: str = "", name: str = "test", questions: int = 0, unseen: bool = False
+) -> None:
     """The columns of a row: R@k, MRR@10, EM and F1 over all test questions, and milliseconds a question.
 
     Args:
@@ -62,6 +64,8 @@ def measure(context: StageContext, group: str = "", name: str = "test", question
         group: measure the questions of this group alone.
         name: of the outcome, e.g. that of one round.
         questions: measure the first so many questions; 0 takes all.
+        unseen: also report ``unseen_R@10``: over questions about documents that no training question asks about, of
+            which there are ``unseen_questions``.
     """
     triplets = read_questions(context.input("collection"), "test", group)
     triplets = triplets[:questions] if questions else triplets
@@ -76,6 +80,14 @@ def measure(context: StageContext, group: str = "", name: str = "test", question
         for column, measure_name in RETRIEVAL.items():
             values[column] = found.means[measure_name]
             per_question[column] = dict(found.per_query[measure_name])
+        if unseen:
+            trained = {
+                doc_id for item in read_questions(context.input("collection"), "train") for doc_id in item.doc_ids
+            }
+            new = [item.query.id for item in triplets if trained.isdisjoint(item.doc_ids)]
+            hits = per_question["R@10"]
+            values["unseen_questions"] = len(new)
+            values["unseen_R@10"] = sum(hits[i] for i in new) / len(new) if new else None
     if answers is not None:
         gold = {triplet.query.id: triplet.answers for triplet in triplets}
         said = evaluate_answers({i: answers[i] for i in ids if i in answers}, gold, ANSWERS)

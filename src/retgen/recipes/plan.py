@@ -176,7 +176,7 @@ class Planner:
         if spec.kind not in self.versions:
             self.versions[spec.kind] = kind.current_version()
         files = self._data_files(name, spec)
-        common = [spec.kind, self.versions[spec.kind], self.arguments[name], files]
+        common = [spec.kind, self.versions[spec.kind], kind.keyed(self.arguments[name]), files]
         return PlannedStage(
             name=name,
             kind=kind,

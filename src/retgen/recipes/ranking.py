@@ -67,6 +67,27 @@ def candidates(
         context.progress(number + 1, len(SPLITS), split)
 
 
+@stage("outcome-candidates", version="1", needs=["collection", "outcome"])
+def outcome_candidates(context: StageContext, k: int = 10, dev_questions: int = 0, test_questions: int = 0) -> None:
+    """Any system's best passages of dev and test questions as candidates for re-ranking, with their judgements.
+
+    Args:
+        context: of the stage; its ``outcome`` has runs of both splits.
+        k: passages of a question.
+        dev_questions: so many of them, chosen by a hash of their ids; 0 takes all.
+        test_questions: likewise.
+    """
+    collection = context.input("collection")
+    asked: dict[Split, int] = {"dev": dev_questions, "test": test_questions}
+    for split, most in asked.items():
+        run, seconds = outcome_of(context.input("outcome"), split)
+        chosen = [triplet.query.id for triplet in choose(read_questions(collection, split), most)]
+        kept = run.select(chosen).top(k)
+        share = len(chosen) / max(1, len(run.query_ids))
+        write_outcome(context.folder, kept, None, seconds * share, split)
+        formats.write_qrels(context.folder / f"{split}.qrels", _of(read_judgements(collection, split), kept))
+
+
 def choose(triplets: Sequence[Triplet], most: int) -> list[Triplet]:
     """The first so many by a hash of their ids, in their own order; 0 takes all."""
     if not most or most >= len(triplets):

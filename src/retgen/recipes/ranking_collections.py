@@ -19,19 +19,27 @@ from retgen.recipes.stages import stage
 from retgen.types import Document, Qrels, Query, Triplet, question_split
 
 
-@stage("beir-collection", version="1", needs=[])
-def beir_collection(context: StageContext, limit_passages: int = 0) -> None:
+@stage("beir-collection", version="1", needs=[], added=["resplit"])
+def beir_collection(context: StageContext, limit_passages: int = 0, resplit: bool = False) -> None:
     """A BEIR folder. Without judgements for dev, the training queries are split by the hash of their ids (80/20).
+
+    Lines of ``queries.jsonl`` may bear ``answers``.
 
     Args:
         context: of the stage; its data are ``corpus.jsonl``, ``queries.jsonl`` and the splits under ``qrels/``.
         limit_passages: keep the first so many documents and what is judged of them; 0 keeps all.
+        resplit: split all judged queries by the hash of their ids into train, dev and test (80/10/10), whatever splits
+            the folder has: for those without judgements for training.
     """
     folder = _folder(context, "corpus.jsonl")
     documents = formats.read_corpus(folder, format="beir")
     kept = _build(context, documents, limit_passages)
     queries = {query.id: query for query in beir.read_queries(folder)}
     judged = {name: beir.read_qrels(folder, name) for name in beir.splits(folder).split(", ")}
+    answers = beir.read_answers(folder)
+    if resplit:
+        pooled = {query_id: grades for own in judged.values() for query_id, grades in own.items()}
+        judged = {name: {i: grades for i, grades in pooled.items() if question_split(i) == name} for name in SPLITS}
     if "test" not in judged:
         raise UsageError("this collection has no judgements for test", where=folder / "qrels")
     train = judged.get("train", {})
@@ -39,7 +47,7 @@ def beir_collection(context: StageContext, limit_passages: int = 0) -> None:
         judged["dev"] = {query_id: grades for query_id, grades in train.items() if question_split(query_id) != "train"}
         judged["train"] = {query_id: grades for query_id, grades in train.items() if query_id not in judged["dev"]}
     for split in SPLITS:
-        _write_judged(context.folder, split, queries, _only(judged.get(split, {}), kept))
+        _write_judged(context.folder, split, queries, _only(judged.get(split, {}), kept), answers)
 
 
 @stage("questions-collection", version="1", needs=[])
@@ -127,13 +135,15 @@ def _only(judged: Qrels, kept: set[str] | None) -> Qrels:
     return {query_id: grades for query_id, grades in inside.items() if any(grade >= 1 for grade in grades.values())}
 
 
-def _write_judged(folder: Path, split: str, queries: Mapping[str, Query], judged: Qrels) -> None:
+def _write_judged(
+    folder: Path, split: str, queries: Mapping[str, Query], judged: Qrels, answers: Mapping[str, tuple[str, ...]]
+) -> None:
     triplets = []
     for query_id, grades in judged.items():
         if query_id not in queries:
             raise UsageError(f"the query {query_id!r} is judged for {split}, but is not among the queries")
         relevant = tuple(doc_id for doc_id, grade in grades.items() if grade >= 1)
-        triplets.append(Triplet(queries[query_id], (), relevant))
+        triplets.append(Triplet(queries[query_id], answers.get(query_id, ()), relevant))
     write_questions(folder, split, triplets)
     if triplets:
         formats.write_qrels(folder / f"{split}.qrels", judged)

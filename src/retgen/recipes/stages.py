@@ -30,6 +30,7 @@ class StageKind:
         isolated: whether it runs in a process of its own.
         needs: role → whether a recipe must fill it; None where any roles will do.
         arguments: the function's parameters, their types and defaults.
+        added: those that came later, no part of a key where they have their default.
     """
 
     name: str
@@ -39,6 +40,7 @@ class StageKind:
     isolated: bool
     needs: Mapping[str, bool] | None
     arguments: type[BaseModel]
+    added: frozenset[str] = frozenset()
 
     def current_version(self) -> str:
         """The version of the stage's code, and of data that comes with the code."""
@@ -66,6 +68,15 @@ class StageKind:
             given = f", got {first['input']!r}" if first["type"] != "missing" else ""
             what = f"the argument {'.'.join(map(str, first['loc']))!r} of {self.name!r} cannot be used: {first['msg']}"
             raise UsageError(f"{what}{given}", where=where(name)) from error
+
+    def keyed(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that are part of a stage's key: all but those that were added later and have their default.
+
+        Args:
+            params: all arguments as JSON values.
+        """
+        default = {name: self.arguments.model_fields[name].get_default() for name in self.added}
+        return {name: value for name, value in params.items() if name not in default or value != default[name]}
 
     def check_needs(self, roles: Iterable[str], *, where: str) -> None:
         """Whether the roles are those of the kind.
@@ -98,6 +109,7 @@ def stage(
     seeded: bool = False,
     isolated: bool = False,
     needs: Sequence[str] | None = None,
+    added: Sequence[str] = (),
 ) -> Callable[[_Function], _Function]:
     """Register a function as a kind of stage.
 
@@ -112,9 +124,11 @@ def stage(
         isolated: run it in a process of its own, so that its peak memory is its own. The function must then stand in
             an importable module.
         needs: roles that a recipe must fill; ``"role?"`` may be left out. None allows any.
+        added: parameters that were added to a kind whose finished stages stay right, since by default they change
+            nothing: their default is no part of the key. It must be None, a text, a number, or true or false.
 
     Raises:
-        UsageError: the kind is taken, or a parameter has no annotation.
+        UsageError: the kind is taken, a parameter has no annotation, or an added one no such default.
 
     Example:
         >>> from retgen.recipes.context import StageContext
@@ -129,7 +143,12 @@ def stage(
         if taken is not None and _place(taken.function) != _place(function):
             raise UsageError(f"the stage kind {kind!r} is taken by {_place(taken.function)}", where=_place(function))
         roles = None if needs is None else {role.removesuffix("?"): not role.endswith("?") for role in needs}
-        _KINDS[kind] = StageKind(kind, function, version, seeded, isolated, roles, _arguments(kind, function))
+        arguments = _arguments(kind, function)
+        for name in added:
+            known = arguments.model_fields.get(name)
+            if known is None or not isinstance(known.default, str | int | float | None):
+                raise UsageError(f"the added parameter {name!r} has no plain default", where=_place(function))
+        _KINDS[kind] = StageKind(kind, function, version, seeded, isolated, roles, arguments, frozenset(added))
         return function
 
     return register

@@ -1,4 +1,4 @@
-"""Stages of UniGen's rows: contexts, training, evaluation with its controls, iteration, fusion with BM25."""
+"""Stages of UniGen itself: training, and what a trained one finds and answers, with its controls."""
 
 from __future__ import annotations
 
@@ -10,97 +10,29 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from retgen.connect import pseudo_questions
-from retgen.connect.blocks import ContextBlock, render
-from retgen.connect.controls import foreign_context, shuffle_blocks
-from retgen.connect.offline import OfflineWriter
 from retgen.corpus import Corpus
 from retgen.generative.over_index import BM25_CONTEXT
 from retgen.generative.unigen import UniGen, UniGenSettings
-from retgen.iterate import iterate
-from retgen.lexical.bm25 import BM25
 from retgen.models.sources import WARM
-from retgen.recipes.collections import SPLITS, read_connectors, read_questions, write_connectors
+from retgen.recipes.collections import read_questions
 from retgen.recipes.context import StageContext
+from retgen.recipes.contexts import context_settings, inputs_of, read_vectors
 from retgen.recipes.measuring import write_outcome
 from retgen.recipes.stages import stage
-from retgen.recipes.work import read_record
 from retgen.recipes.written import docid_connectors, read_pseudo
-from retgen.train.build import LOCAL_OPTIONS, DocidOptions, build_unigen, offline_writer
+from retgen.train.build import LOCAL_OPTIONS, DocidOptions, build_unigen
 from retgen.train.examples import finetuning_examples, pretraining_examples
 from retgen.train.unigen import DevSet, UniGenTraining, train_unigen
-from retgen.types import Connector, Document, Query, Triplet
-
-Context = Literal["bm25", "none"]
 
 
-def _writer(context: StageContext, docids: DocidOptions, passages: int, listed: int) -> tuple[Corpus, OfflineWriter]:
-    corpus = Corpus.open(context.input("collection") / "corpus")
-    retriever = BM25.open(context.input("bm25") / "index", corpus)
-    texts = dict(docids.texts(list(corpus)))
-    return corpus, offline_writer(retriever, corpus, corpus, texts, passages=passages, listed=listed)
-
-
-@stage("contexts", version="2", needs=["collection", "bm25"])
-def contexts(
-    context: StageContext,
-    words: int = 90,
-    passages: int = 3,
-    listed: int = 10,
-    docid_scheme: str = "lead",
-    docid_words: int = 6,
-) -> None:
-    """The "BM25 context" of every question, and the controls' contexts of the test questions.
-
-    Args:
-        context: of the stage.
-        words: of quoted sentences in one context.
-        passages: that are quoted.
-        listed: passages that are named by their docid.
-        docid_scheme: ``lead`` or ``title``.
-        docid_words: words of a lead.
-    """
-    _, writer = _writer(context, DocidOptions(docid_scheme, docid_words), passages, listed)
-    for split in SPLITS:
-        queries = [triplet.query for triplet in read_questions(context.input("collection"), split)]
-        blocks = writer.blocks(queries, words)
-        write_connectors(context.folder / f"{split}.jsonl", _connected(queries, blocks, BM25_CONTEXT))
-        if split == "train":
-            again = _next_round(context, writer, queries, words, listed)
-            write_connectors(context.folder / "train.enhanced.jsonl", again)
-        if split == "test":
-            shuffled = [
-                shuffle_blocks(row, zlib.crc32(query.id.encode())) for query, row in zip(queries, blocks, strict=True)
-            ]
-            foreign = foreign_context(blocks, seed=0)
-            for name, rows in (("shuffled", shuffled), ("foreign", foreign)):
-                write_connectors(context.folder / f"{name}.jsonl", _connected(queries, rows, f"control:{name}"))
-        context.progress(SPLITS.index(split) + 1, len(SPLITS), split)
-
-
-def _next_round(
-    context: StageContext, writer: OfflineWriter, queries: list[Query], words: int, listed: int
-) -> list[Query]:
-    """Training questions as a later round would ask them: BM25's documents, and an answer span from the first of them.
-
-    The answer is found by form and words alone, right about as often as wrong, so that a model trained on it learns to
-    weigh a previous answer and not to trust it. No gold answer is used.
-    """
-    corpus = Corpus.open(context.input("collection") / "corpus")
-    run = BM25.open(context.input("bm25") / "index", corpus).search(queries, k=listed)
-    found = [[corpus[doc_id] for doc_id in run.doc_ids(query.id)] for query in queries]
-    first = [documents[0] if documents else Document("", "") for documents in found]
-    connectors = writer.enhance(queries, found, writer.answer(queries, first), words=words)
-    return [query.with_connector(text) for query, text in zip(queries, connectors, strict=True)]
-
-
-def _connected(queries: list[Query], blocks: list[list[ContextBlock]], writer: str) -> list[Query]:
-    return [
-        query.with_connector(Connector(render(row, query.text), writer))
-        for query, row in zip(queries, blocks, strict=True)
-    ]
-
-
-@stage("unigen-train", version="2", seeded=True, isolated=True, needs=["collection", "contexts?", "docids?", "pseudo?"])
+@stage(
+    "unigen-train",
+    version="2",
+    seeded=True,
+    isolated=True,
+    needs=["collection", "contexts?", "docids?", "pseudo?", "embeddings?"],
+    added=["docid_options", "share_encoder"],
+)
 def unigen_train(
     context: StageContext,
     source: str = "warm:minilm",
@@ -126,6 +58,8 @@ def unigen_train(
     eval_steps: int = 0,
     dev_questions: int = 200,
     train_questions: int = 0,
+    docid_options: dict[str, Any] | None = None,
+    share_encoder: bool = True,
 ) -> None:
     """Train a UniGen: on ⟨q_k + d⟩ for ``pretraining_steps``, then on labelled questions for ``steps``.
 
@@ -135,7 +69,7 @@ def unigen_train(
         source: of the weights.
         encoder_layers: of a ``warm:`` source, keep the lowest so many; 0 keeps all.
         decoder_layers: of a ``warm:`` source.
-        docid_scheme: ``lead``, ``title``, or ``connector`` where the stage is given ``docids``.
+        docid_scheme: ``lead``, ``title``, one of codes, or ``connector`` where the stage is given ``docids``.
         docid_words: words of a lead.
         permuted_docids: the control in which every document bears another's docid.
         max_input_tokens: longer inputs are cut.
@@ -155,27 +89,36 @@ def unigen_train(
         eval_steps: between measurements on dev questions; 0 measures none.
         dev_questions: how many are asked then.
         train_questions: the first so many training questions; 0 takes all.
+        docid_options: of the docid scheme.
+        share_encoder: one encoder for both decoders; False is the paper's ablation.
     """
     seed = context.seed
     corpus = Corpus.open(context.input("collection") / "corpus")
     triplets = read_questions(context.input("collection"), "train")
     triplets = triplets[:train_questions] if train_questions else triplets
     reads_context = "contexts" in context.inputs
+    documents = list(corpus)
     system = build_unigen(
-        list(corpus),
+        documents,
         source,
-        docids=DocidOptions(docid_scheme, docid_words, permute_seed=seed if permuted_docids else None),
+        docids=DocidOptions(
+            docid_scheme,
+            docid_words,
+            permute_seed=seed if permuted_docids else None,
+            options=docid_options or {},
+        ),
+        vectors=read_vectors(context, len(documents)),
         connectors=docid_connectors(context, docid_scheme),
         settings=UniGenSettings(
             max_input_tokens=max_input_tokens,
             answer_strategy=answer_strategy if reads_context or answer_strategy == "free" else "free",
-            **_context_settings(context),
+            **context_settings(context),
         ),
         corpus_fingerprint=corpus.fingerprint,
         extra_texts=[triplet.query.text for triplet in triplets],
         seed=seed,
         **(LOCAL_OPTIONS if local_options and reads_context else {}),
-        **_depths(source, encoder_layers, decoder_layers),
+        **_network(source, encoder_layers, decoder_layers, share_encoder),
     )
     options = UniGenTraining(
         batch_size=batch_size,
@@ -204,9 +147,9 @@ def unigen_train(
             progress=_reporter(context, "pre-training"),
         )
         history += [{**row, "stage": 0} for row in record.history]
-    queries = _inputs(context, triplets, "train")
+    queries = inputs_of(context, triplets, "train")
     if later_rounds and reads_context:
-        again = {query.id: query for query in _inputs(context, triplets, "train.enhanced")}
+        again = {query.id: query for query in inputs_of(context, triplets, "train.enhanced")}
         queries = [again[query.id] if _drawn(query.id, seed) < later_rounds else query for query in queries]
     record = train_unigen(
         system,
@@ -225,25 +168,17 @@ def unigen_train(
     context.report({"parameters": parameters, "train_seconds": record.seconds})
 
 
-def _context_settings(context: StageContext) -> dict[str, Any]:
-    """How the contexts were made that a model is trained on, for those who ask it over an index later."""
-    if "contexts" not in context.inputs:
-        return {}
-    made = read_record(context.input("contexts"))
-    if made.kind == "q-connectors":
-        return {"context": made.params["by"]["model"], "context_words": made.params["words"]}
-    taken = {"words": "context_words", "passages": "context_passages", "listed": "context_listed"}
-    return {"context": BM25_CONTEXT, **{taken[name]: made.params[name] for name in taken if name in made.params}}
-
-
 def _drawn(query_id: str, seed: int) -> float:
     return zlib.crc32(f"{seed}:{query_id}".encode()) / 2**32
 
 
-def _depths(source: str, encoder_layers: int, decoder_layers: int) -> dict[str, Any]:
-    if not source.startswith(WARM):
-        return {}
-    return {"decoder_layers": decoder_layers, **({"encoder_layers": encoder_layers} if encoder_layers else {})}
+def _network(source: str, encoder_layers: int, decoder_layers: int, share_encoder: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {} if share_encoder else {"share_encoder": False}
+    if source.startswith(WARM):
+        options["decoder_layers"] = decoder_layers
+        if encoder_layers:
+            options["encoder_layers"] = encoder_layers
+    return options
 
 
 def _reporter(context: StageContext, what: str) -> Callable[[int, int, str], None]:
@@ -253,17 +188,10 @@ def _reporter(context: StageContext, what: str) -> Callable[[int, int, str], Non
     return report
 
 
-def _inputs(context: StageContext, triplets: list[Triplet], name: str) -> list[Query]:
-    if "contexts" not in context.inputs:
-        return [triplet.query for triplet in triplets]
-    wanted = {triplet.query.id for triplet in triplets}
-    return [query for query in read_connectors(context.input("contexts") / f"{name}.jsonl") if query.id in wanted]
-
-
 def _dev_set(context: StageContext, questions: int) -> DevSet:
     triplets = read_questions(context.input("collection"), "dev")
     triplets = sorted(triplets, key=lambda item: zlib.crc32(item.query.id.encode()))[:questions]
-    return DevSet(_inputs(context, triplets, "dev"), triplets)
+    return DevSet(inputs_of(context, triplets, "dev"), triplets)
 
 
 @stage("unigen-answers", version="1", seeded=True, isolated=True, needs=["collection", "model", "contexts?"])
@@ -278,40 +206,7 @@ def unigen_answers(context: StageContext, control: Literal["", "shuffled", "fore
     system = UniGen.open(context.input("model") / "unigen")
     for split in ("dev", "test") if dev else ("test",):
         triplets = read_questions(context.input("collection"), split)
-        queries = _inputs(context, triplets, control or split)
+        queries = inputs_of(context, triplets, control or split)
         start = time.perf_counter()
         run, answers = system.search_and_answer(queries, k=10, progress=context.progress)
         write_outcome(context.folder, run, answers, time.perf_counter() - start, split)
-
-
-@stage("unigen-iterations", version="1", seeded=True, isolated=True, needs=["collection", "bm25", "model", "contexts"])
-def unigen_iterations(
-    context: StageContext,
-    rounds: int = 2,
-    feedback_documents: int = 10,
-    words: int = 90,
-    passages: int = 3,
-    listed: int = 10,
-    docid_scheme: str = "lead",
-    docid_words: int = 6,
-) -> None:
-    """UniGen-Iter without refit: every round's run and answers as ``round<n>``, the last also as ``test``."""
-    system = UniGen.open(context.input("model") / "unigen")
-    corpus, writer = _writer(context, DocidOptions(docid_scheme, docid_words), passages, listed)
-    queries = _inputs(context, read_questions(context.input("collection"), "test"), "test")
-    start = time.perf_counter()
-    done = iterate(
-        system,
-        queries,
-        corpus,
-        writer,
-        rounds=rounds,
-        feedback_documents=feedback_documents,
-        words=words,
-        progress=lambda number, asked, of: context.progress(asked, of, f"round {number}"),
-    )
-    seconds = time.perf_counter() - start
-    for round_ in done:
-        write_outcome(context.folder, round_.run, round_.answers, round_.seconds, f"round{round_.number}")
-        write_connectors(context.folder / f"round{round_.number}.connectors.jsonl", round_.queries)
-    write_outcome(context.folder, done[-1].run, done[-1].answers, seconds)

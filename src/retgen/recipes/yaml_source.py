@@ -24,11 +24,13 @@ class YamlSource:
         path: the file.
         content: its top-level mapping.
         root: the parsed nodes, for line numbers.
+        base: the file below this one, whose content this one's was laid over.
     """
 
     path: Path
     content: Mapping[str, Any]
     root: yaml.Node
+    base: YamlSource | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> YamlSource:
@@ -60,6 +62,8 @@ class YamlSource:
 
     def where(self, place: Place) -> str:
         """The file, the line and the dotted place; the line of the nearest parent where the place itself is missing."""
+        if self.base is not None and not self._has(place) and self.base.has(place):
+            return self.base.where(place)
         node: yaml.Node | None = self.root
         line = None
         for part in place:
@@ -73,7 +77,11 @@ class YamlSource:
     def where_at_scale(self, place: Place, scale: str) -> str:
         """The place in a scale's block where it stands there, else in the recipe itself."""
         inside = ("scales", scale, *place)
-        return self.where(inside if self._has(inside) else place)
+        return self.where(inside if self.has(inside) else place)
+
+    def has(self, place: Place) -> bool:
+        """Whether something stands there, in this file or in the one below it."""
+        return self._has(place) or (self.base is not None and self.base.has(place))
 
     def _has(self, place: Place) -> bool:
         node: yaml.Node | None = self.root
