@@ -9,6 +9,7 @@ from retgen.evaluate.answers import ANSWER_MEASURES, AnswerResult, evaluate_answ
 from retgen.evaluate.bleu import bleu1, bleu1_statistics
 from retgen.evaluate.bootstrap import Interval, bootstrap_corpus, bootstrap_difference, bootstrap_mean
 from retgen.evaluate.calibration import Calibration, expected_calibration_error, fit_calibration
+from retgen.evaluate.citations import CITATION_MEASURES, CitationResult, evaluate_citations
 from retgen.evaluate.comparison import Comparison, compare, compare_corpus
 from retgen.evaluate.pairing import mean_over_seeds
 from retgen.evaluate.plots import Curve, iteration_curves, learning_curves, risk_coverage_curves, save_figure
@@ -27,9 +28,11 @@ from retgen.evaluate.table_parts import Column, Row, Section
 
 __all__ = [
     "ANSWER_MEASURES",
+    "CITATION_MEASURES",
     "COMMON_MEASURES",
     "AnswerResult",
     "Calibration",
+    "CitationResult",
     "Column",
     "Comparison",
     "Curve",
@@ -49,6 +52,7 @@ __all__ = [
     "compare_corpus",
     "corpus_randomisation_test",
     "evaluate_answers",
+    "evaluate_citations",
     "evaluate_run",
     "exact_match",
     "expected_calibration_error",
