@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retgen.models.reader import Reader, Reading
+from retgen.models.reader import Reader
 from retgen.models.reader_format import ReaderFormat
+from retgen.models.readings import Reading
 from retgen.types import Document
 from tests.models.generators import seq2seq
 

@@ -11,8 +11,9 @@ import torch
 from retgen.errors import UsageError
 from retgen.models.closed_book import ClosedBookReader
 from retgen.models.fid import FiDReader, attention_shares
-from retgen.models.reader import Reading, enable_checkpointing
+from retgen.models.gradient_checkpointing import enable_checkpointing
 from retgen.models.reader_format import ReaderFormat
+from retgen.models.readings import Reading
 from retgen.types import Document
 from tests.models.generators import SEQ2SEQ, seq2seq
 from tests.models.readers import ANSWERS, DOCUMENTS, FORMAT, READINGS, plain_scores, reader, target_ids

@@ -11,7 +11,7 @@ import torch
 from retgen.errors import UsageError
 from retgen.models.fid import FiDReader
 from retgen.models.rag import SEQUENCE, TOKEN, MarginalTokens, RagReader, log_prior, marginalised, passage_slots
-from retgen.models.reader import Reading
+from retgen.models.readings import Reading
 from tests.models.generators import seq2seq
 from tests.models.readers import (
     ANSWERS,

@@ -14,8 +14,9 @@ from retgen.devices import pick_device, pick_dtype
 from retgen.errors import FormatError, UsageError
 from retgen.evaluate import Calibration
 from retgen.models.generator_sources import load_generator
-from retgen.models.reader import Reader, Reading, Written
+from retgen.models.reader import Reader
 from retgen.models.reader_format import ReaderFormat
+from retgen.models.readings import Reading, Written
 from retgen.pipeline import Component, check_fingerprint
 from retgen.types import Answer, Document, DocumentSource, Query, Run
 

@@ -13,7 +13,8 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from retgen.models.outputs import IGNORED
 from retgen.models.passage_encoder import PassageStates
-from retgen.models.reader import Encoded, PlainReader
+from retgen.models.reader import PlainReader
+from retgen.models.readings import Encoded
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,8 +18,9 @@ from transformers import LogitsProcessor
 
 from retgen.errors import UsageError
 from retgen.models.outputs import IGNORED
-from retgen.models.reader import Batch, Encoded, Reader, Reading, Written
+from retgen.models.reader import Reader
 from retgen.models.reader_format import ReaderFormat
+from retgen.models.readings import Batch, Encoded, Reading, Written
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -27,65 +26,14 @@ from retgen.models.query_generator import decoder_lead
 from retgen.models.query_model import position_limit
 from retgen.models.query_sampling import plain_generation
 from retgen.models.reader_format import ReaderFormat
+from retgen.models.readings import Batch, Encoded, Reading, Written
 from retgen.models.target_likelihood import target_log_likelihoods
-from retgen.types import Document
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers.utils.generic import ModelOutput
 
-Batch = dict[str, Tensor]
-"""What `Reader.batch` gives."""
 _QUESTIONS_AT_ONCE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A question, and what is to be read for it.
-
-    Args:
-        question: its text.
-        passages: best first; none for a closed-book reader.
-        scores: the retrieval score of each; RAG's p(z|x) is their softmax.
-    """
-
-    question: str
-    passages: tuple[Document, ...] = ()
-    scores: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """An answer as token ids.
-
-    Args:
-        token_ids: without EOS.
-        score: log p(answer | question, passages), nats, ≤ 0: over its tokens, and EOS where it was written.
-        tokens: how many of them were summed.
-        shares: what each passage had in it, summing to 1: see the reader's class. Empty for a closed-book reader.
-    """
-
-    token_ids: tuple[int, ...]
-    score: float
-    tokens: int
-    shares: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """What the decoder reads.
-
-    Args:
-        outputs: encoder states (R, W, d), with the tokens they are of where a copy head needs them.
-        mask: (R, W), 1 for real tokens.
-        question: (R,) the question of each row; rising.
-        passage: (R, W) the passage of each state, from 0 for each question; −1 where there is none.
-    """
-
-    outputs: ModelOutput
-    mask: Tensor
-    question: Tensor
-    passage: Tensor
 
 
 class Reader(ABC):
@@ -315,16 +263,6 @@ class PlainReader(Reader):
             Written(self.without_end(row), score, len(row), share)
             for row, score, share in zip(rows, scores, shares, strict=True)
         ]
-
-
-def enable_checkpointing(model: Any, enable: bool = True) -> None:
-    """Have a model in training make its layers' activations anew for the backward pass, or keep them again."""
-    # Renamed within transformers 5: earlier releases lack the new name, later ones warn of the old.
-    prefix = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-    if enable:
-        getattr(model, f"{prefix}_checkpointing_enable")({"use_reentrant": False})
-    else:
-        getattr(model, f"{prefix}_checkpointing_disable")()
 
 
 def plain_outputs(outputs: ModelOutput) -> ModelOutput:

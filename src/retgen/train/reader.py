@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from retgen.answer.reading import ReadingAnswerer
 from retgen.errors import UsageError
 from retgen.evaluate import evaluate_answers
-from retgen.models.reader import Reader, enable_checkpointing
+from retgen.models.gradient_checkpointing import enable_checkpointing
+from retgen.models.reader import Reader
 from retgen.models.warm_generator import QueryGeneratorModel
 from retgen.train.option_checks import check_options
 from retgen.train.parameters import decayed_groups

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from torch.utils.data import Dataset
 
 from retgen.errors import UsageError
-from retgen.models.reader import Reader, Reading
+from retgen.models.reader import Reader
+from retgen.models.readings import Reading
 from retgen.types import DocumentSource, Run, Triplet
 
 if TYPE_CHECKING:
