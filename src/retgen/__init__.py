@@ -15,12 +15,15 @@ _PUBLIC = {
     "Answer": "retgen.types",
     "BM25": "retgen.lexical",
     "BestSpan": "retgen.answer",
+    "Calibrated": "retgen.answer.answerable",
     "ChatWriter": "retgen.connect.chat",
+    "ClosedBook": "retgen.answer.closed_book",
     "Connector": "retgen.types",
     "Corpus": "retgen.corpus",
     "CrossEncoder": "retgen.rerank.cross_encoder",
     "DenseRetriever": "retgen.dense",
     "Document": "retgen.types",
+    "FiD": "retgen.answer.fid",
     "Hit": "retgen.types",
     "Index": "retgen.index",
     "JointReranker": "retgen.rerank.joint",
@@ -31,6 +34,7 @@ _PUBLIC = {
     "Query": "retgen.types",
     "QueryGenerator": "retgen.models.query_generator",
     "QueryLikelihood": "retgen.rerank.query_likelihood",
+    "Rag": "retgen.answer.rag",
     "RetgenError": "retgen.errors",
     "Run": "retgen.types",
     "TrieLogitsProcessor": "retgen.docids.logits_processor",
@@ -38,7 +42,9 @@ _PUBLIC = {
     "UniGen": "retgen.generative",
     "UniGenSettings": "retgen.generative.settings",
     "evaluate_answers": "retgen.evaluate",
+    "evaluate_citations": "retgen.evaluate",
     "evaluate_run": "retgen.evaluate",
+    "open_reader": "retgen.answer.folder",
     "open_unigen": "retgen.generative.over_index",
     "tune": "retgen.rerank.tuning",
 }
@@ -47,6 +53,11 @@ __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
     from retgen.answer import BestSpan as BestSpan
+    from retgen.answer.answerable import Calibrated as Calibrated
+    from retgen.answer.closed_book import ClosedBook as ClosedBook
+    from retgen.answer.fid import FiD as FiD
+    from retgen.answer.folder import open_reader as open_reader
+    from retgen.answer.rag import Rag as Rag
     from retgen.connect import OfflineWriter as OfflineWriter
     from retgen.connect.chat import ChatWriter as ChatWriter
     from retgen.connect.local import LocalWriter as LocalWriter
@@ -57,6 +68,7 @@ if TYPE_CHECKING:
     from retgen.docids.prefix_tree import PrefixTree as PrefixTree
     from retgen.errors import RetgenError as RetgenError
     from retgen.evaluate import evaluate_answers as evaluate_answers
+    from retgen.evaluate import evaluate_citations as evaluate_citations
     from retgen.evaluate import evaluate_run as evaluate_run
     from retgen.generative import UniGen as UniGen
     from retgen.generative.over_index import open_unigen as open_unigen
