@@ -81,7 +81,9 @@ def measure(
             values[column] = found.means[measure_name]
             per_question[column] = dict(found.per_query[measure_name])
         if unseen:
-            trained = {doc_id for item in read_questions(context.input("collection"), "train") for doc_id in item.doc_ids}
+            trained = {
+                doc_id for item in read_questions(context.input("collection"), "train") for doc_id in item.doc_ids
+            }
             new = [item.query.id for item in triplets if trained.isdisjoint(item.doc_ids)]
             hits = per_question["R@10"]
             values["unseen_questions"] = len(new)

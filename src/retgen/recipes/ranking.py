@@ -68,9 +68,7 @@ def candidates(
 
 
 @stage("outcome-candidates", version="1", needs=["collection", "outcome"])
-def outcome_candidates(
-    context: StageContext, k: int = 10, dev_questions: int = 0, test_questions: int = 0
-) -> None:
+def outcome_candidates(context: StageContext, k: int = 10, dev_questions: int = 0, test_questions: int = 0) -> None:
     """Any system's best passages of dev and test questions as candidates for re-ranking, with their judgements.
 
     Args:
