@@ -9,13 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from retgen import almanac
 from retgen.almanac import AlmanacQuestion
 from retgen.formats.dpr import Example, write_examples, write_passages
+from retgen.models.scratch import train_tokenizer
 from retgen.types import Document, Query
-from tests.models.checkpoints import byte_level_tokenizer, save_seq2seq, wordpiece_tokenizer
+from tests.models.checkpoints import byte_level_tokenizer, save_encoder, save_seq2seq, wordpiece_tokenizer
 
 
 def small_almanac(passages: int) -> tuple[list[Document], dict[str, list[AlmanacQuestion]]]:
@@ -121,6 +129,22 @@ def save_models(folder: Path) -> None:
     )  # fmt: skip
     GPT2LMHeadModel(gpt).save_pretrained(folder / "causal")
     pieces.save_pretrained(folder / "causal")
+
+
+def save_unigen_models(folder: Path) -> None:
+    """A T5 that can write every text, and a BERT-like encoder, with random weights: what UniGen's tables begin with."""
+    torch.manual_seed(0)
+    documents, asked = small_almanac(30)
+    texts = [document.contents for document in documents] + [question.text for question in asked["train"]]
+    tokenizer = train_tokenizer(texts, 600)
+    shape = {"vocab_size": len(tokenizer), "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 1, "num_heads": 2}
+    config = T5Config(**shape, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0)
+    T5ForConditionalGeneration(config).save_pretrained(folder / "t5")
+    tokenizer.save_pretrained(folder / "t5")
+    bert = BertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=128
+    )
+    save_encoder(folder / "bert", bert)
 
 
 def _spread(questions: Sequence[AlmanacQuestion], most: int) -> list[AlmanacQuestion]:
