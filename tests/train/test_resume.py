@@ -72,6 +72,31 @@ def test_stopped_twice_equals_uninterrupted(tmp_path: Path, whole: dict[str, Ten
     assert same_weights(weights(trained(tmp_path)[0]), whole)
 
 
+def test_with_an_encoder_that_keeps_still_too(tmp_path: Path) -> None:
+    options = toy_options(**{**OPTIONS, "frozen_layers": 1, "shuffle_passages": 0.0})
+    before = toy_system(copy_head=False)
+    ends = []
+    for stop_at in (None, 5):
+        system, folder = toy_system(copy_head=False), tmp_path / str(stop_at)
+        examples = toy_examples(system)
+
+        def report(step: int, steps: int, last: str, stop_at: int | None = stop_at) -> None:
+            assert system.model.still is not None  # noqa: B023  (called within this turn)
+            if step == stop_at:
+                raise Stop
+
+        if stop_at is not None:
+            with pytest.raises(Stop):
+                train_unigen(system, examples, folder, options=options, progress=report)
+        train_unigen(system, examples, folder, options=options)
+        ends.append(weights(system))
+    assert same_weights(*ends)
+    kept = [name for name in ends[0] if name.startswith(("encoder.", "shared."))]
+    assert kept
+    assert all(torch.equal(ends[0][name], weights(before)[name]) for name in kept)
+    assert system.model.still is None
+
+
 @pytest.mark.slow  # most of it the other process' imports
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, whole: dict[str, Tensor]) -> None:
     command = [sys.executable, "-m", "tests.train.killed", str(tmp_path), "7", str(torch.get_num_threads())]

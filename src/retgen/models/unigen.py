@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from retgen.models.prefix_head import PrefixHead, docid_outputs
 from retgen.models.stacks import build_decoder, build_encoder, run_encoder, vocabulary_logits
 from retgen.models.teacher_forcing import joint_loss, read_targets
 from retgen.models.token_statistics import inverse_document_frequency
+
+if TYPE_CHECKING:
+    from retgen.models.still_encoder import StillEncoder
 
 __all__ = [
     "IGNORED",
@@ -69,6 +72,7 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
             raise UsageError(f"unknown loss_reduction {config.loss_reduction!r}", mend="Pass sum or token_mean")
         self.shared = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = build_encoder(config.encoder)
+        self.still: StillEncoder | None = None
         self.answer_encoder = build_encoder(config.encoder) if config.answers and not config.share_encoder else None
         self.retrieval_decoder = build_decoder(config.decoder)
         self.answer_decoder = build_decoder(config.decoder) if config.answers else None
@@ -183,6 +187,11 @@ class UniGenForRetrievalAndAnswering(PreTrainedModel):  # type: ignore[no-untype
             attention_mask: (B, L), 1 for real tokens.
         """
         layout = None
+        if self.still is not None:
+            if self.span_head is not None:
+                layout = self.layout(input_ids, attention_mask)
+            states = self.still(input_ids, attention_mask)
+            return Encoded(input_ids, attention_mask, {"retrieval": states, "answer": states}, layout)
         embeddings = self.shared(input_ids)
         if self.match_features is not None or self.span_head is not None:
             layout = self.layout(input_ids, attention_mask)

@@ -72,6 +72,7 @@ def _register(name: str) -> None:
         docid_outputs_only: bool = system.docid_outputs_only,
         encoder_layers: int | None = None,
         decoder_layers: int = 2,
+        frozen_layers: int = 0,
         pseudo_per_document: int = 10,
         train_questions: int = 0,
         save_steps: int = 100,
@@ -105,7 +106,9 @@ def _register(name: str) -> None:
             permuted_docids=permuted_docids,
             pseudo_per_document=pseudo_per_document,
             train_questions=train_questions,
-            base=UniGenTraining(save_steps=save_steps, eval_steps=eval_steps, seed=context.seed),
+            base=UniGenTraining(
+                save_steps=save_steps, eval_steps=eval_steps, frozen_layers=frozen_layers, seed=context.seed
+            ),
             dev_questions=dev_questions,
         )
 
@@ -131,6 +134,8 @@ def _register(name: str) -> None:
         docid_outputs_only: whether the decoder writes docid tokens alone.
         encoder_layers: of a ``warm:`` source, keep the lowest so many; None keeps all.
         decoder_layers: of a ``warm:`` source.
+        frozen_layers: lowest layers of the encoder that keep their weights, and so do the embeddings; where all do, it
+            reads each text once, and decoders learn many times as fast.
         pseudo_per_document: questions made of a document's sentences, where none are given.
         train_questions: the first so many training questions; 0 takes all.
         save_steps: between checkpoints.

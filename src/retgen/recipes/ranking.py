@@ -78,7 +78,8 @@ def outcome_candidates(context: StageContext, k: int = 10, dev_questions: int = 
         test_questions: likewise.
     """
     collection = context.input("collection")
-    for split, most in (("dev", dev_questions), ("test", test_questions)):
+    asked: dict[Split, int] = {"dev": dev_questions, "test": test_questions}
+    for split, most in asked.items():
         run, seconds = outcome_of(context.input("outcome"), split)
         chosen = [triplet.query.id for triplet in choose(read_questions(collection, split), most)]
         kept = run.select(chosen).top(k)

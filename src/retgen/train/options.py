@@ -23,7 +23,8 @@ class UniGenTraining:
         warmup_steps: linear warm-up; then the rate falls linearly to 0.
         weight_decay: of AdamW; matrices only.
         max_grad_norm: gradient clipping.
-        frozen_layers: lowest encoder layers that keep their weights; the embeddings then do too.
+        frozen_layers: lowest encoder layers that keep their weights; the embeddings then do too. Where all do,
+            each text is encoded once, without dropout (`retgen.models.still_encoder`).
         consistency: weight of R-Drop's loss (NCI: 0.15), for which docids are read twice; the network needs dropout.
         shuffle_passages: share of examples read with their passages in random order.
         eval_steps: dev questions are asked every so many steps; 0 is at the end only.

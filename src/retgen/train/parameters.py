@@ -66,7 +66,7 @@ def decayed_groups(
 
 
 def frozen_layers(model: UniGenForRetrievalAndAnswering, layers: int) -> AbstractContextManager[None]:
-    """Within it, the embeddings and the lowest ``layers`` layers of every encoder keep their weights.
+    """Within it, the embeddings and the lowest ``layers`` layers of every encoder keep their weights; all, the encoder.
 
     Raises:
         UsageError: the encoder has fewer layers, or layers that are not found.
@@ -83,6 +83,8 @@ def _lowest(model: UniGenForRetrievalAndAnswering, layers: int) -> list[nn.Modul
         if layers > len(blocks):
             raise UsageError(f"cannot freeze {layers} layers of an encoder that has {len(blocks)}")
         embeddings = getattr(encoder, "embeddings", None)
+        if layers == len(blocks):
+            parts.append(encoder)  # what stands behind the last layer too
         parts += [*([embeddings] if isinstance(embeddings, nn.Module) else []), *blocks[:layers]]
     return parts
 

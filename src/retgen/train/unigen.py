@@ -15,7 +15,9 @@ from transformers import TrainerCallback
 
 from retgen.errors import UsageError
 from retgen.evaluate import evaluate_answers, evaluate_run
+from retgen.generative.inputs import tokenise_inputs
 from retgen.generative.unigen import UniGen
+from retgen.models.still_encoder import still_encoder
 from retgen.train.collate import UniGenCollator, UniGenDataset
 from retgen.train.examples import UniGenExample
 from retgen.train.options import UniGenTraining
@@ -98,7 +100,10 @@ def train_unigen(
     def build(place: Path, callbacks: list[TrainerCallback]) -> ResumableTrainer:
         return _trainer(system, examples, place, options, dev, callbacks)
 
-    with frozen_layers(system.model, options.frozen_layers):
+    with frozen_layers(system.model, options.frozen_layers), still_encoder(system.model) as still:
+        if still is not None and not options.shuffle_passages:
+            texts = [example.input_text for example in examples]
+            still.read(item.ids for item in tokenise_inputs(system.tokenizer, texts, lengths[0]))
         return train_resumably(
             system.model,
             folder,
