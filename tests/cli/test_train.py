@@ -100,6 +100,20 @@ class TestTraining:
         assert trained["passages"] == len(FACTS)
         assert trained["trained_on"] > trained["held_out"] > 0
 
+    def test_what_a_writer_wrote_names_the_passages(self, home: Path, tmp_path: Path) -> None:
+        names = tmp_path / "names.jsonl"
+        connect = ("connect", home / "index", "--job", "summarise", "--words", "4", "--out", names)
+        assert run(*connect).exit_code == 0
+        train = ("train", "unigen", home / "index", "--out", tmp_path / "named", *SMALL, "--connectors", names)
+        failure(2, "passages have one name", *train, "--docids", "title")
+        assert only_object(run(*train, "--json"))["docids"]["documents"] == len(FACTS)
+        table = UniGen.open(tmp_path / "named").table
+        written = {row["id"]: row["text"] for row in map(json.loads, names.read_text().splitlines())}
+        assert {doc_id: table.text(table.number(doc_id)) for doc_id in written} == written
+        assert table.make_up.scheme == "connector"
+        names.write_text("".join(names.read_text().splitlines(keepends=True)[1:]))
+        failure(2, "no connector", *train, "--overwrite")
+
     def test_dev_questions_are_asked_as_it_goes_on(self, home: Path, trained: dict[str, Any]) -> None:
         assert trained["dev"] >= 1
         history = json.loads((home / "model" / "history.json").read_text())

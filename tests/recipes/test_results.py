@@ -316,6 +316,23 @@ class TestTable:
         assert rows["high"]["difference"] == pytest.approx(expected)
         assert "from Low" in table.caption
 
+    def test_contrasts_say_which_of_two_rows_is_higher_or_that_they_tie(self, numbers: Folder) -> None:
+        numbers.write({"contrasts": [["high", "same"], ["same", "low"], ["low", "high"]]}, base=NUMBERS)
+        report = _run(numbers, 0, 1)
+        table = make_report(load_results(numbers.out)).render_differences("md").partition("Rows against each other")[2]
+        lines = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in table.splitlines() if "−" in line}
+        assert lines == {"high − same": "high", "same − Low": "tie", "Low − high": "high"}
+        found = report.contrasts["R@1"]
+        assert found["low", "high"].difference == pytest.approx(-report.comparisons["R@1"]["high"].difference)
+        assert all(test.p_adjusted >= test.p_value for test in found.values())
+        told = json.loads(report.render("json"))["contrasts"]
+        assert [(each["row"], each["other"]) for each in told] == [("high", "same"), ("same", "low"), ("low", "high")]
+
+    def test_a_contrast_of_a_row_that_is_not_there_is_named(self, numbers: Folder) -> None:
+        numbers.write({"contrasts": [["high", "smae"]]}, base=NUMBERS)
+        with pytest.raises(UsageError, match=r"unknown row 'smae'\. Did you mean 'same'"):
+            _run(numbers, 0)
+
     def test_costs_add_up_over_the_tagged_stages(self, toy: Folder) -> None:
         columns = [
             {"key": "train", "cost": {"of": "wall_seconds", "over": ["train"]}},

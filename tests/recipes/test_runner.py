@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from retgen.errors import ArtefactError, LockedError, MissingExtraError, UsageError
+from retgen.errors import ArtefactError, MissingExtraError, UsageError
 from retgen.recipes import StageError, load_recipe, run_recipe
-from retgen.store import create
+from retgen.store import MANIFEST, create
 from tests.recipes import toy_stages
 from tests.recipes.conftest import COLLECTION, RECIPE, Folder
 
@@ -159,12 +161,28 @@ class TestTorn:
             toy.run(rows=["bm25"])
         assert len(list(toy.out.glob("stages/*-*"))) == 3
 
-    def test_a_stage_being_made_elsewhere_is_refused(self, toy: Folder) -> None:
-        toy.run(rows=["bm25"])
+    @pytest.mark.parametrize("ends_well", [True, False])
+    def test_a_stage_being_made_elsewhere_is_waited_for(self, toy: Folder, ends_well: bool) -> None:
+        whole = toy.run(rows=["bm25"]).rows
         (place,) = toy.out.glob("stages/bm25-*")
-        shutil.rmtree(place)
-        with create(place, kind="stage"), pytest.raises(LockedError):
-            toy.run(rows=["bm25"])
+        kept = place.with_name("kept")
+        place.rename(kept)
+        other = create(place, kind="stage")
+        built = other.__enter__()
+        runner = threading.Thread(target=toy.run, kwargs={"rows": ["bm25"]})
+        runner.start()
+        while not any("another process makes it" in event.text for event in toy.events):
+            assert runner.is_alive()
+            time.sleep(0.01)
+        if ends_well:
+            shutil.copytree(kept, built, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+            other.__exit__(None, None, None)
+        else:
+            with contextlib.suppress(KeyboardInterrupt):
+                other.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        runner.join()
+        assert ("bm25" in toy.stages("started")) == (not ends_well)
+        assert toy.run(rows=["bm25"]).rows[0].values == whole[0].values
 
 
 class TestKilled:

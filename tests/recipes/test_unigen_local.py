@@ -14,6 +14,7 @@ from retgen.formats import read_run
 from retgen.generative.unigen import UniGen
 from retgen.recipes import load_recipe, load_results, make_report, run_recipe
 from retgen.recipes.collections import read_questions
+from retgen.types import question_split
 
 pytest.importorskip("sentence_transformers")
 
@@ -28,6 +29,7 @@ stages:
 """
 PASSAGES = 40
 QUESTIONS = 6
+UNASKED = 10
 UNANSWERED = 30
 """So many questions have no answer, as in BEIR's own collections."""
 
@@ -40,7 +42,15 @@ def beir_folder(place: Path) -> Path:
     for question in almanac.questions("train"):
         if question.doc_id in kept:
             asked.setdefault(question.doc_id, []).append(question)
-    questions = [question for own in asked.values() for question in own[:QUESTIONS]]
+    # About the last passages only such questions as are kept for testing: nobody trains on these passages.
+    unasked = {document.id for document in documents[-UNASKED:]}
+    questions = [
+        question
+        for doc_id, own in asked.items()
+        for question in (
+            [each for each in own if question_split(each.id) == "test"] if doc_id in unasked else own[:QUESTIONS]
+        )
+    ]
     (place / "qrels").mkdir(parents=True)
     with (place / "corpus.jsonl").open("w") as lines:
         for document in documents:
@@ -89,13 +99,22 @@ def test_every_row_is_made_of_ones_own_documents(ran: Any) -> None:
         assert 0 <= values["R@1"] <= values["R@5"] <= values["R@10"] <= 1, name
     # The questions name what they ask about.
     assert rows["bm25"]["R@10"] > 0.8
-    sizes = {split: len(read_questions(_stage(out, "collection"), split)) for split in ("train", "dev", "test")}
-    assert sum(sizes.values()) == PASSAGES * QUESTIONS
-    assert sizes["train"] > 5 * sizes["test"] > 0 < sizes["dev"]
-    with_answers = sum(
-        bool(triplet.answers) for split in sizes for triplet in read_questions(_stage(out, "collection"), split)
-    )
-    assert with_answers == PASSAGES * QUESTIONS - UNANSWERED
+    found = {split: read_questions(_stage(out, "collection"), split) for split in ("train", "dev", "test")}
+    assert len(found["train"]) > 3 * len(found["test"]) > 0 < len(found["dev"])
+    assert sum(not triplet.answers for own in found.values() for triplet in own) == UNANSWERED
+
+
+@pytest.mark.slow
+def test_questions_about_passages_without_training_questions_are_told_apart(ran: Any) -> None:
+    out, rows = ran
+    collection = _stage(out, "collection")
+    trained = {doc_id for triplet in read_questions(collection, "train") for doc_id in triplet.doc_ids}
+    new = [triplet for triplet in read_questions(collection, "test") if trained.isdisjoint(triplet.doc_ids)]
+    run = read_run(_stage(out, "bm25") / "test.run")
+    assert len(new) >= UNASKED / 2
+    found = [bool({*triplet.doc_ids} & {*run.doc_ids(triplet.query.id)[:10]}) for triplet in new]
+    assert rows["bm25"]["unseen_R@10"] == pytest.approx(sum(found) / len(found))
+    assert all(0 <= values["unseen_R@10"] <= 1 for values in rows.values())
 
 
 @pytest.mark.slow

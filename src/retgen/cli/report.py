@@ -30,7 +30,12 @@ def report(
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="Test the rows against this one [the recipe's].")] = None,
     differences: Annotated[
-        bool, typer.Option("--differences", help="Also show differences from the baseline with their intervals.")
+        bool,
+        typer.Option(
+            "--differences",
+            help="Also show differences from the baseline, and between rows that the "
+            "recipe contrasts, with their intervals.",
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row on standard output.")] = False,
 ) -> None:
@@ -61,7 +66,7 @@ def report(
     if as_json:
         write_rows(merged, made)
         return
-    if differences and not made.comparisons and set(forms) != {"json"}:
+    if differences and not made.comparisons and not made.contrasts and set(forms) != {"json"}:
         raise UsageError(
             "there is nothing to compare: no baseline, or no values per question beside the results",
             where="--differences",

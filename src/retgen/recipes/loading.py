@@ -111,6 +111,10 @@ def _check_names(recipe: Recipe) -> None:
                 "kind of this recipe's stages", kind, sorted(kinds), where=recipe.where("defaults", kind)
             )
     _check_baselines(recipe)
+    for number, pair in enumerate(recipe.contrasts):
+        for held in pair:
+            if held not in recipe.rows:
+                raise unknown_name("row", held, recipe.rows, where=recipe.where("contrasts", number))
     handles = {handle for name, stage in recipe.stages.items() for handle in (name, stage.kind, *stage.tags)}
     seen: set[str] = set()
     for number, column in enumerate(recipe.columns):

@@ -14,6 +14,7 @@ from retgen.evaluate.pairing import mean_over_seeds, stacked
 from retgen.evaluate.table import Table
 from retgen.evaluate.table_parts import Column, Row, Value
 from retgen.recipes.comparing import CORPUS_MEASURES, baselines, compared
+from retgen.recipes.contrasts import Pair, contrast_table, contrasted
 from retgen.recipes.results import Results, RowResult
 
 Format = Literal["md", "latex", "csv", "html", "json"]
@@ -53,6 +54,7 @@ class Report:
         comparisons: column → row → that row against its baseline; empty without a baseline.
         against: row → the row that it is tested against.
         sections: row → the section that it stands in.
+        contrasts: column → pair of rows → the first against the second.
     """
 
     table: Table
@@ -60,6 +62,7 @@ class Report:
     comparisons: Mapping[str, Mapping[str, Comparison]]
     against: Mapping[str, str]
     sections: Mapping[str, str]
+    contrasts: Mapping[str, Mapping[Pair, Comparison]]
 
     def differences(self) -> Table:
         """Differences from the baselines with their intervals and corrected p-values, one line per row and column."""
@@ -85,8 +88,9 @@ class Report:
         return self.to_json() if form == "json" else _render(self.table, form)
 
     def render_differences(self, form: Format) -> str:
-        """`differences` in a format."""
-        return _render(self.differences(), form)
+        """`differences`, and behind them the contrasts where there are any, in a format."""
+        text = _render(self.differences(), form)
+        return f"{text}\n{_render(contrast_table(self.rows, self.contrasts), form)}" if self.contrasts else text
 
     def to_json(self) -> str:
         """The table's JSON (`Table.from_json` reads it), with seeds, intervals and tests."""
@@ -96,6 +100,11 @@ class Report:
         content["comparisons"] = {
             measure: {name: asdict(found) for name, found in rows.items()} for measure, rows in self.comparisons.items()
         }
+        content["contrasts"] = [
+            {"measure": measure, "row": row, "other": other, **asdict(found)}
+            for measure, tests in self.contrasts.items()
+            for (row, other), found in tests.items()
+        ]
         return json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
@@ -134,7 +143,8 @@ def make_report(
     comparisons = compared(systems, against, columns, resamples)
     table = _table(results, merged, comparisons, against, level)
     sections = {name: definition.rows[name].section for name in merged}
-    return Report(table, merged, comparisons, against, sections)
+    contrasts = contrasted(systems, definition.contrasts, columns, resamples)
+    return Report(table, merged, comparisons, against, sections, contrasts)
 
 
 def _difference(label: str, measure: str, found: Comparison) -> Row:

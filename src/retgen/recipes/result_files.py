@@ -102,6 +102,8 @@ def _read_definition(path: Path) -> Definition:
             rows={name: RowSpec.model_validate(row) for name, row in content["rows"].items()},
             notes=tuple(content["notes"]),
             published_source=content["published_source"],
+            # Tables written before there were any have none.
+            contrasts=tuple((row, other) for row, other in content.get("contrasts", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"this is not a table of results ({error})", where=path) from error

@@ -73,6 +73,7 @@ class Definition:
     rows: Mapping[str, RowSpec]
     notes: tuple[str, ...]
     published_source: str
+    contrasts: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, recipe: Recipe) -> Definition:
@@ -86,6 +87,7 @@ class Definition:
             recipe.rows,
             tuple(recipe.notes),
             recipe.published_source,
+            tuple(recipe.contrasts),
         )
 
     def to_json(self) -> str:
@@ -96,6 +98,7 @@ class Definition:
             "rows": {name: row.model_dump() for name, row in self.rows.items()},
             "notes": self.notes,
             "published_source": self.published_source,
+            "contrasts": self.contrasts,
         }
         return (
             json.dumps({"format": TABLE_FORMAT, "format_version": VERSION, **content}, indent=1, ensure_ascii=False)
@@ -189,4 +192,5 @@ def _joined(first: Definition, other: Definition, name: str | Path) -> Definitio
         {**first.rows, **{row: spec for row, spec in other.rows.items() if row not in first.rows}},
         tuple(dict.fromkeys((*first.notes, *other.notes))),
         first.published_source or other.published_source,
+        tuple(dict.fromkeys((*first.contrasts, *other.contrasts))),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ from retgen.store import write_atomic
 from retgen.store.manifest import check_files, read_manifest
 
 KIND = "stage"
+_LOOK_AGAIN = 1.0
+"""Seconds between looks at a stage that another process makes."""
 
 
 def run_recipe(
@@ -135,14 +138,28 @@ class _Runner:
 
     def _ensure(self, planned: PlannedStage) -> Record:
         if planned.folder_name not in self.records:
-            record = self._finished(planned)
-            if record is None:
-                record = self._make(planned)
-            else:
-                self.listen(Event("skipped", planned.name, planned.seed, seconds=record.costs.wall_seconds))
+            record = self._finished_or_made(planned)
             self._tidy(planned)
             self.records[planned.folder_name] = record
         return self.records[planned.folder_name]
+
+    def _finished_or_made(self, planned: PlannedStage) -> Record:
+        """The stage's record; while another process makes it, wait until it has, or has given up."""
+        said = False
+        while True:
+            try:
+                record = self._finished(planned)
+                if record is None:
+                    return self._make(planned)
+            except LockedError:
+                if not said:
+                    text = "another process makes it: waiting for that"
+                    self.listen(Event("message", planned.name, planned.seed, text=text))
+                said = True
+                time.sleep(_LOOK_AGAIN)
+            else:
+                self.listen(Event("skipped", planned.name, planned.seed, seconds=record.costs.wall_seconds))
+                return record
 
     def _finished(self, planned: PlannedStage) -> Record | None:
         place = self.place(planned)

@@ -130,6 +130,7 @@ class Recipe(_Strict):
         seeds: training seeds; a number n stands for 0 … n − 1.
         baseline: the row that the others are tested against; or section → row, where the sections are over different
             questions, and only the rows of a section are tested against its own.
+        contrasts: pairs of rows that are also held against each other, e.g. a system and its control.
         defaults: kind → arguments of every stage of the kind.
         stages: name → stage.
         rows: name → row, in the table's order.
@@ -144,6 +145,7 @@ class Recipe(_Strict):
     modules: list[str] = []
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_first_seeds), Field(min_length=1)] = [0]
     baseline: str | dict[str, str] | None = None
+    contrasts: list[tuple[str, str]] = []
     defaults: dict[str, dict[str, Any]] = {}
     stages: dict[Name, StageSpec] = {}
     rows: Annotated[dict[Name, RowSpec], Field(min_length=1)]

@@ -6,7 +6,7 @@ Without questions it trains on pseudo questions made from the documents' own sen
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +37,7 @@ def train_on_collection(
     place: str | Path,
     *,
     options: CollectionTraining,
+    connectors: Mapping[str, str] | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> UniGen:
@@ -51,6 +52,7 @@ def train_on_collection(
         questions: see `retgen.train.questions.collection_questions`.
         place: a folder for checkpoints. It is the caller's to remove once the system is saved.
         options: of the training.
+        connectors: D-Connectors by document id, exactly where ``options.docids`` is ``connector``.
         device: ``auto``, ``cpu``, ``cuda``…
         progress: told of each step.
 
@@ -58,7 +60,8 @@ def train_on_collection(
         The trained system, with its writer and its history.
 
     Raises:
-        UsageError: the best weights are asked for, and there are no dev questions to tell them by.
+        UsageError: the best weights are asked for, and there are no dev questions to tell them by; docids are to be
+            connectors and these are missing, or the other way round.
         MismatchError: ``place`` holds the checkpoints of another training.
         LockedError: another process trains there.
     """
@@ -66,10 +69,16 @@ def train_on_collection(
     report = progress or (lambda _what, _done, _total, _text: None)
     if options.keep_best and not questions.dev:
         raise UsageError("the best weights cannot be told without dev questions", mend="Give more questions")
+    if (options.docids == "connector") != (connectors is not None):
+        raise UsageError(
+            f"documents are to be named by their {options.docids}, and connectors are "
+            f"{'missing' if connectors is None else 'given'}",
+            mend="Give both docids='connector' and the connectors, or neither",
+        )
     place.parent.mkdir(parents=True, exist_ok=True)
     with locked(place.resolve()):
-        agree(place, corpus, questions, options)
-        work = _Work(corpus, retriever, questions, place, options, device, report)
+        agree(place, corpus, questions, options, connectors)
+        work = _Work(corpus, retriever, questions, place, options, connectors, device, report)
         return work.trained()
 
 
@@ -82,6 +91,7 @@ class _Work:
     questions: CollectionQuestions
     place: Path
     options: CollectionTraining
+    connectors: Mapping[str, str] | None
     device: str
     report: Progress
 
@@ -106,6 +116,7 @@ class _Work:
             list(self.corpus),
             options.source,
             docids=DocidOptions(options.docids),
+            connectors=self.connectors,
             settings=UniGenSettings(
                 max_input_tokens=options.max_input_tokens,
                 answer_strategy=options.answer_strategy,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ class CollectionTraining:
 
     Args:
         source: of the weights, see `retgen.models.sources.load_model`.
-        docids: ``lead`` or ``title``.
+        docids: ``lead``, ``title``, or ``connector``: texts that were written before.
         steps: of fine-tuning on ⟨q_c → d_c⟩, ⟨q_c → a⟩. 300 of 8 are minutes on two cores.
         pretraining_steps: on ⟨q_k + d → d_c⟩, ⟨q_k + d → a_k⟩; 0 leaves that stage out.
         batch_size: examples a step.
@@ -97,8 +98,21 @@ class CollectionTraining:
         )
 
 
-def agree(place: Path, corpus: Corpus, questions: CollectionQuestions, options: DataclassInstance) -> None:
+def agree(
+    place: Path,
+    corpus: Corpus,
+    questions: CollectionQuestions,
+    options: DataclassInstance,
+    connectors: Mapping[str, str] | None = None,
+) -> None:
     """Begin a folder of checkpoints, or check that the one that stands there is of this very training.
+
+    Args:
+        place: the folder.
+        corpus: that is trained on.
+        questions: likewise.
+        options: of the training.
+        connectors: the docid texts it is given, by document id.
 
     Raises:
         MismatchError: it is of a training with other settings, questions or documents.
@@ -109,7 +123,8 @@ def agree(place: Path, corpus: Corpus, questions: CollectionQuestions, options: 
     plan = {
         **asdict(options),
         "corpus": corpus.fingerprint,
-        "questions": hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest(),
+        "questions": _digest(asked),
+        **({} if connectors is None else {"connectors": _digest(json.dumps(sorted(connectors.items())))}),
     }
     if not (place / _PLAN).exists():
         if place.exists() and any(place.iterdir()):
@@ -123,14 +138,17 @@ def agree(place: Path, corpus: Corpus, questions: CollectionQuestions, options: 
         raise ArtefactError("its plan cannot be read", where=place, mend="Remove the folder") from error
     other = [name for name in plan if earlier.get(name) != plan[name]]
     if other:
-        changed = ", ".join(
-            name if name in ("corpus", "questions") else f"{name} was {earlier.get(name)!r}" for name in other
-        )
+        digests = ("corpus", "questions", "connectors")
+        changed = ", ".join(name if name in digests else f"{name} was {earlier.get(name)!r}" for name in other)
         raise MismatchError(
             f"a training with other settings was begun there ({changed})",
             where=place,
             mend="Give the same settings to go on with it, or begin anew with --no-resume",
         )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def remove_training(place: str | Path) -> None:

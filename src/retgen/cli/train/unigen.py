@@ -45,7 +45,13 @@ def unigen(
             "hub id [warm:minilm where its package is installed, else scratch:mini].",
         ),
     ] = None,
-    docids: Annotated[str, typer.Option(help="What names a passage: lead (its first words) or title.")] = "lead",
+    docids: Annotated[
+        str | None, typer.Option(help="What names a passage: lead (its first words) or title [lead].")
+    ] = None,
+    connectors: Annotated[
+        Path | None,
+        typer.Option(help="Name passages by these D-Connectors instead: what retgen connect --job summarise wrote."),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Of training on questions with their contexts.", min=1)] = 300,
     pretraining_steps: Annotated[
         int, typer.Option(help="Before that, on questions beside their documents.", min=0)
@@ -85,14 +91,20 @@ def unigen(
 
       retgen train unigen corpus.jsonl --questions train.jsonl --source google/t5-v1_1-base --steps 3000 --out my-model
 
+      retgen connect my-index --job summarise --out names.jsonl
+      retgen train unigen my-index --connectors names.jsonl --out my-model
+
       retgen train unigen my-index --out best --eval-steps 50 --keep-best && retgen curves best --out dev.svg
 
       retgen train unigen my-index --out tiny-model --source scratch:tiny --steps 50 --json
     """
-    if docids not in ("lead", "title"):
+    if connectors is not None and docids is not None:
+        raise UsageError("passages have one name", where="--docids", mend="Leave out --docids or --connectors")
+    if docids not in (None, "lead", "title"):
         raise UsageError(f"passages cannot be named by their {docids!r}", where="--docids", mend="lead or title")
     check_extra()
 
+    from retgen.connect.files import read_texts
     from retgen.generative.history import KIND
     from retgen.train.collection import measured, train_on_collection
     from retgen.train.collection_plan import CollectionTraining, remove_training
@@ -104,7 +116,7 @@ def unigen(
     check_free(out, KIND, overwrite=overwrite)
     options = CollectionTraining(
         chosen,
-        docids=docids,
+        docids="connector" if connectors is not None else docids or "lead",
         steps=steps,
         pretraining_steps=pretraining_steps,
         batch_size=batch_size,
@@ -126,12 +138,22 @@ def unigen(
         seed=seed,
         dev_questions=_DEV_QUESTIONS if options.measured_every else 0,
     )
+    texts = None
+    if connectors is not None:
+        texts = {doc_id: written.text for doc_id, written in read_texts(connectors).items()}
     start = time.monotonic()
     _introduce(options, source, documents, asked, resumes=place.exists())
     try:
         with training_progress(messages()) as listen:
             system = train_on_collection(
-                documents, retriever, asked, place, options=options, device=device, progress=listen
+                documents,
+                retriever,
+                asked,
+                place,
+                options=options,
+                connectors=texts,
+                device=device,
+                progress=listen,
             )
             found = measured(system, retriever, documents, asked, progress=listen)
         system.save(out, overwrite=overwrite)
