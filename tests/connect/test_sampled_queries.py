@@ -130,3 +130,18 @@ def test_what_was_begun_otherwise_is_not_gone_on_with(generator: QueryGenerator,
 def test_numbers_that_cannot_be(options: dict[str, int]) -> None:
     with pytest.raises(UsageError):
         Sampling(**options)  # type: ignore[arg-type]
+
+
+class Bytes:
+    """Writes what a tokenizer of bytes may."""
+
+    def sample(
+        self, passages: Sequence[Document], n: int, *, top_k: int, temperature: float, seed: int, unique: bool
+    ) -> list[list[str]]:
+        return [["who\0 asks?", "\0"] for _ in passages]
+
+
+def test_what_is_no_text_can_be_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "pseudo.jsonl"
+    write_sampled_queries(path, DOCUMENTS[:2], Bytes(), SAMPLING)
+    assert [triplet.query.text for triplet in read_triplets(path)] == ["who  asks?"] * 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from retgen.errors import RecordError
@@ -56,6 +56,7 @@ def test_bad_lines_are_named_or_skipped(tmp_path: Path, line: str, says: str) ->
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=80))
+@example(b"\r\x00")
 def test_any_bytes_are_read_or_named(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "test.csv"
     path.write_bytes(data)

@@ -93,3 +93,24 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(columns))
     with pytest.raises(RecordError, match="no column 'query'"):
         list(read_triplets(tmp_path / "a.json"))
+
+
+def test_examples_hold_the_selected_passages(tmp_path: Path) -> None:
+    (tmp_path / "columns.json").write_text(json.dumps(samples.MSMARCO_COLUMNS))
+    (tmp_path / "rows.jsonl").write_bytes(samples.lines(samples.MSMARCO_ROWS))
+    columns, rows = (list(msmarco_qna.read_examples(tmp_path / name)) for name in ("columns.json", "rows.jsonl"))
+    assert columns == rows
+    assert [[passage.text for passage in example.selected] for example in rows] == [["The sky is blue."], []]
+
+
+def test_a_bad_passage_of_a_column_is_named_when_its_row_comes(tmp_path: Path) -> None:
+    columns = copy.deepcopy(samples.MSMARCO_COLUMNS)
+    last = list(columns["passages"])[-1]
+    columns["passages"][last] = "x"
+    path = tmp_path / "columns.json"
+    path.write_text(json.dumps(columns))
+    with pytest.raises(RecordError, match="expected a list of passages") as caught:
+        list(msmarco_qna.read_triplets(path))
+    assert (caught.value.line, caught.value.field) == (2, "passages")
+    skipped = Skipped()
+    assert len(list(msmarco_qna.read_triplets(path, skipped=skipped))) == skipped.count == 1

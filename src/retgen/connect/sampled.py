@@ -125,7 +125,9 @@ def sampled_queries(
         seed=sampling.seed,
         unique=True,
     )
-    texts = [list(filter(str.strip, row)) for row in written]
+    # A tokenizer of bytes can write NUL, which no file of texts may hold.
+    clean = [[text.replace("\0", " ") for text in row] for row in written]
+    texts = [list(filter(str.strip, row)) for row in clean]
     kept = texts if scorer is None else _best(documents, texts, sampling, scorer)
     made = [
         [Triplet(Query(f"{document.id}::pq{place}", text), (), (document.id,)) for place, text in enumerate(row)]

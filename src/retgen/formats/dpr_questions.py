@@ -27,7 +27,10 @@ def read_questions(path: str | Path, *, skipped: Skipped | None = None) -> Itera
         if not line.strip():
             return None
         # A field that holds quotes is quoted as a whole, its own quotes doubled.
-        columns = next(csv.reader([line], delimiter="\t"))
+        try:
+            columns = next(csv.reader([line], delimiter="\t"))
+        except csv.Error as error:
+            raise RecordError(f"this line cannot be read as columns ({error})", path=path, line=number) from error
         if len(columns) != 2:
             raise RecordError(
                 f"expected a question and its answers with one tab between them; got {len(columns)} columns",

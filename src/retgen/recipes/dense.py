@@ -56,7 +56,8 @@ def dpr_train(
 
     Args:
         context: of the stage.
-        source: of the weights; the paper's is ``warm:bert-base-uncased`` with two towers, cls and dot.
+        source: of the weights, also a folder inside the data; the paper's is ``warm:bert-base-uncased`` with two
+            towers, cls and dot.
         towers: 1, or 2 for an encoder of questions and one of documents.
         pooling: of ``warm:`` and ``scratch:`` sources: ``mean`` or ``cls``.
         similarity: of them: ``cosine`` or ``dot``.
@@ -84,7 +85,7 @@ def dpr_train(
     candidates = bm25_negatives(triplets, retriever, corpus, depth)
     encoder = begun_once(
         context.scratch / "built",
-        source,
+        str(named_model(context, source)),
         corpus,
         triplets,
         seed=context.seed,

@@ -22,6 +22,7 @@ from retgen.recipes.collections import read_questions
 from retgen.recipes.context import StageContext, StageError
 from retgen.recipes.contexts import VECTORS, read_vectors
 from retgen.recipes.measuring import write_outcome
+from retgen.recipes.reranking import named_model
 from retgen.recipes.stages import stage
 from retgen.recipes.written import read_pseudo
 from retgen.train.build import build_unigen
@@ -39,11 +40,13 @@ def document_embeddings(context: StageContext, model: str = "minilm", batch_size
 
     Args:
         context: of the stage.
-        model: ``minilm``, a folder or a hub id of a sentence-transformers model.
+        model: ``minilm``, a folder (also one inside the data) or a hub id of a sentence-transformers model.
         batch_size: texts encoded at once.
     """
     corpus = Corpus.open(context.input("collection") / "corpus")
-    rows = document_vectors(list(corpus), model, batch_size=batch_size, progress=context.progress)
+    rows = document_vectors(
+        list(corpus), str(named_model(context, model)), batch_size=batch_size, progress=context.progress
+    )
     np.save(context.folder / VECTORS, rows)
 
 
@@ -98,7 +101,7 @@ def _register(name: str) -> None:
         _train(
             context,
             chosen,
-            source=source,
+            source=str(named_model(context, source)),
             depths=depths if source.startswith(WARM) else {},
             permuted_docids=permuted_docids,
             pseudo_per_document=pseudo_per_document,
@@ -114,7 +117,7 @@ def _register(name: str) -> None:
     Args:
         context: of the stage; ``embeddings`` of a stage ``document-embeddings`` are made here where they are needed
             and not given; without ``pseudo`` questions of a query generator the documents' own sentences are asked for.
-        source: of the weights.
+        source: of the weights: a name, or a folder inside the data.
         stages: of training.
         steps: of each stage, in place of its epochs.
         batch_size: of all stages, in place of their own.

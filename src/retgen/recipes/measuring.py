@@ -17,6 +17,7 @@ from retgen.types import Answer, Retriever, Run
 RETRIEVAL = {"R@1": "Success@1", "R@5": "Success@5", "R@10": "Success@10", "MRR@10": "RR@10"}
 """Columns → measures. With one relevant document a question, recall and success are the same."""
 ANSWERS = ("EM", "F1")
+FREE_FORM = ("BLEU-1", "ROUGE-L")
 
 
 def write_outcome(
@@ -53,9 +54,14 @@ def read_outcome(folder: Path, name: str = "test") -> tuple[Run | None, dict[str
     return run, answers, float((folder / f"{name}.seconds").read_text())
 
 
-@stage("measure", version="1", needs=["collection", "outcome"], added=["unseen"])
+@stage("measure", version="1", needs=["collection", "outcome"], added=["unseen", "free_form"])
 def measure(
-    context: StageContext, group: str = "", name: str = "test", questions: int = 0, unseen: bool = False
+    context: StageContext,
+    group: str = "",
+    name: str = "test",
+    questions: int = 0,
+    unseen: bool = False,
+    free_form: bool = False,
 ) -> None:
     """The columns of a row: R@k, MRR@10, EM and F1 over all test questions, and milliseconds a question.
 
@@ -66,6 +72,7 @@ def measure(
         questions: measure the first so many questions; 0 takes all.
         unseen: also report ``unseen_R@10``: over questions about documents that no training question asks about, of
             which there are ``unseen_questions``.
+        free_form: answers are sentences, as in MS MARCO: BLEU-1 and ROUGE-L in place of EM and F1.
     """
     triplets = read_questions(context.input("collection"), "test", group)
     triplets = triplets[:questions] if questions else triplets
@@ -74,6 +81,7 @@ def measure(
     ids = [triplet.query.id for triplet in triplets]
     values: dict[str, float | int | str | None] = {"questions": len(ids), "ms": 1000 * seconds / max(1, asked)}
     per_question: dict[str, dict[str, float]] = {}
+    statistics: dict[str, dict[str, tuple[float, ...]]] = {}
     if run is not None:
         qrels = {triplet.query.id: dict.fromkeys(triplet.doc_ids, 1) for triplet in triplets}
         found = evaluate_run(run, qrels, list(RETRIEVAL.values()), query_ids=ids)
@@ -90,8 +98,9 @@ def measure(
             values["unseen_R@10"] = sum(hits[i] for i in new) / len(new) if new else None
     if answers is not None:
         gold = {triplet.query.id: triplet.answers for triplet in triplets}
-        said = evaluate_answers({i: answers[i] for i in ids if i in answers}, gold, ANSWERS)
-        for column in ANSWERS:
-            values[column] = said.means[column]
-            per_question[column] = dict(said.per_question[column])
-    context.report(values, per_question=per_question)
+        measures = FREE_FORM if free_form else ANSWERS
+        said = evaluate_answers({i: answers[i] for i in ids if i in answers}, gold, measures)
+        values |= said.means
+        per_question |= said.per_question
+        statistics = said.statistics
+    context.report(values, per_question=per_question, statistics=statistics)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from retgen.corpus import Corpus
 from retgen.errors import UsageError
+from retgen.models.sources import WARM
 from retgen.recipes.collections import SPLITS
 from retgen.recipes.context import StageContext
 from retgen.recipes.measuring import write_outcome
@@ -121,7 +122,12 @@ def keep_states(model: nn.Module, states: Path) -> None:
 
 
 def named_model(context: StageContext, model: str) -> str | Path:
-    """A model by name: a folder inside the data (declare its files under ``data``), or whatever transformers takes."""
+    """A model by name: a folder inside the data (declare its files under ``data``), or whatever transformers takes.
+
+    Behind ``warm:`` likewise.
+    """
+    if model.startswith(WARM):
+        return f"{WARM}{named_model(context, model.removeprefix(WARM))}"
     inside = context.data / model if context.data is not None else None
     return inside if inside is not None and inside.is_dir() else model
 

@@ -18,6 +18,7 @@ from retgen.recipes.collections import read_questions
 from retgen.recipes.context import StageContext
 from retgen.recipes.contexts import context_settings, inputs_of, read_vectors
 from retgen.recipes.measuring import write_outcome
+from retgen.recipes.reranking import named_model
 from retgen.recipes.stages import stage
 from retgen.recipes.written import docid_connectors, read_pseudo
 from retgen.train.build import LOCAL_OPTIONS, DocidOptions, build_unigen
@@ -31,7 +32,7 @@ from retgen.train.unigen import DevSet, UniGenTraining, train_unigen
     seeded=True,
     isolated=True,
     needs=["collection", "contexts?", "docids?", "pseudo?", "embeddings?"],
-    added=["docid_options", "share_encoder"],
+    added=["docid_options", "share_encoder", "max_answer_tokens"],
 )
 def unigen_train(
     context: StageContext,
@@ -60,13 +61,14 @@ def unigen_train(
     train_questions: int = 0,
     docid_options: dict[str, Any] | None = None,
     share_encoder: bool = True,
+    max_answer_tokens: int = 24,
 ) -> None:
     """Train a UniGen: on ⟨q_k + d⟩ for ``pretraining_steps``, then on labelled questions for ``steps``.
 
     Args:
         context: of the stage; without contexts the model reads plain questions, without pseudo answers of a writer the
             first stage takes those its pseudo questions were made around.
-        source: of the weights.
+        source: of the weights: a name, or a folder inside the data.
         encoder_layers: of a ``warm:`` source, keep the lowest so many; 0 keeps all.
         decoder_layers: of a ``warm:`` source.
         docid_scheme: ``lead``, ``title``, one of codes, or ``connector`` where the stage is given ``docids``.
@@ -91,6 +93,7 @@ def unigen_train(
         train_questions: the first so many training questions; 0 takes all.
         docid_options: of the docid scheme.
         share_encoder: one encoder for both decoders; False is the paper's ablation.
+        max_answer_tokens: longer answers are cut, in training and when asked.
     """
     seed = context.seed
     corpus = Corpus.open(context.input("collection") / "corpus")
@@ -98,6 +101,7 @@ def unigen_train(
     triplets = triplets[:train_questions] if train_questions else triplets
     reads_context = "contexts" in context.inputs
     documents = list(corpus)
+    source = str(named_model(context, source))
     system = build_unigen(
         documents,
         source,
@@ -111,6 +115,7 @@ def unigen_train(
         connectors=docid_connectors(context, docid_scheme),
         settings=UniGenSettings(
             max_input_tokens=max_input_tokens,
+            max_answer_tokens=max_answer_tokens,
             answer_strategy=answer_strategy if reads_context or answer_strategy == "free" else "free",
             **context_settings(context),
         ),
@@ -135,8 +140,9 @@ def unigen_train(
         pseudo = (
             read_pseudo(context.input("pseudo")) if answered else pseudo_questions(corpus, pseudo_per_document, seed)
         )
-        # What a language model writes has no blocks: neither has what stands in for it (the paper's q_k + d).
-        blocks = system.settings.context in ("", BM25_CONTEXT)
+        # BM25's contexts alone have blocks that open with a docid. What a language model writes has none, nor has a
+        # plain question: neither has what stands in for them (the paper's q_k + d).
+        blocks = system.settings.context == BM25_CONTEXT
         examples = pretraining_examples(pseudo, corpus, system.table, docid_in_input=blocks)
         first = replace(options, max_steps=pretraining_steps, shuffle_passages=0.0, eval_steps=0)
         record = train_unigen(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -82,22 +83,26 @@ def d_connectors(context: StageContext, by: Author, words: int = 30) -> None:
     _write_costs(context.folder, {"": _spent(writer, writer.summary_requests(documents, words))})
 
 
-@stage("pseudo-answers", version="1", needs=["collection"])
+@stage("pseudo-answers", version="1", needs=["collection", "queries?"])
 def pseudo_answers(context: StageContext, by: Author, per_document: int = 10, seed: int = 0) -> None:
     """Pseudo questions of every document, answered from it: what pre-training reads.
 
-    The questions are made without a model (`retgen.connect.pseudo`); where the writer has no answer, the words that the
-    question was made around are kept.
+    Without ``queries`` of a query generator (a stage ``pseudo-queries``, as in the paper) the questions are made
+    without a model (`retgen.connect.pseudo`); where the writer has no answer, the words that such a question was made
+    around are kept.
 
     Args:
         context: of the stage.
         by: who answers.
-        per_document: questions (K of the paper).
-        seed: of their choice.
+        per_document: questions (K of the paper); of those given, at most.
+        seed: of the choice of questions that are made here.
     """
     writer = writer_of(context, by)
     corpus = Corpus.open(context.input("collection") / "corpus")
-    pseudo = pseudo_questions(corpus, per_document, seed)
+    if "queries" in context.inputs:
+        pseudo = _first_of_each(read_pseudo(context.input("queries")), per_document)
+    else:
+        pseudo = pseudo_questions(corpus, per_document, seed)
     queries = [triplet.query for triplet in pseudo]
     documents = [corpus[triplet.doc_ids[0]] for triplet in pseudo]
     answers = writer.answer(queries, documents)
@@ -108,7 +113,7 @@ def pseudo_answers(context: StageContext, by: Author, per_document: int = 10, se
     write_questions(context.folder, PSEUDO, answered)
     kept = sum(not answer for answer in answers)
     if kept:
-        context.log(f"{kept} pseudo questions got no answer and keep the words they were made around")
+        context.log(f"{kept} pseudo questions got no answer and keep what words they were made around")
     _write_costs(context.folder, {"": _spent(writer, writer.answer_requests(queries, documents))})
 
 
@@ -178,6 +183,16 @@ def docid_connectors(context: StageContext, docid_scheme: str) -> dict[str, str]
 def read_pseudo(folder: Path) -> list[Triplet]:
     """The pseudo questions that a stage of kind ``pseudo-answers`` wrote."""
     return read_questions(folder, PSEUDO)
+
+
+def _first_of_each(pseudo: Iterable[Triplet], per_document: int) -> list[Triplet]:
+    met: Counter[tuple[str, ...]] = Counter()
+    first = []
+    for triplet in pseudo:
+        met[triplet.doc_ids] += 1
+        if met[triplet.doc_ids] <= per_document:
+            first.append(triplet)
+    return first
 
 
 def _spent(writer: PromptedWriter, requests: Iterable[CompletionRequest]) -> Spending:
