@@ -100,7 +100,7 @@ def test_the_logits_are_the_bilinear_form_of_the_paper() -> None:
                 expected = 0.0
                 if token in head.tokens:
                     changed = head.adaptation[head.tokens.index(token)] @ prefix[row]
-                    expected = float(changed @ hidden[row])
+                    expected = float(changed @ hidden[row]) / model.config.d_model
                 assert float(added[row, token]) == pytest.approx(expected, rel=1e-4, abs=1e-5)
         assert torch.equal(head(hidden, prefix, slice(18, 24), VOCAB), added[:, 18:24])
         assert not head(hidden, prefix, slice(5, 12), VOCAB).any()

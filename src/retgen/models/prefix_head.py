@@ -24,9 +24,11 @@ _BYTES = 64 * 2**20
 
 
 class PrefixHead(nn.Module):
-    """With h the decoder's state and g the prefix decoder's, the logit of a docid token v is h · (e_v + A_v g).
+    """With h the decoder's state and g the prefix decoder's, of width d, the logit of a token v is h · (e_v + A_v g / d).
 
-    A begins at 0, so that the network begins as the plain decoder; without its head it is one.
+    A begins at 0, so that the network begins as the plain decoder; without its head it is one. Divided by d, a step of
+    AdamW moves the d · d terms of h · A_v g no further than the d terms of h · e_v: undivided, at the rate of the other
+    weights, it throws logits about by hundreds and nothing is learned.
 
     Args:
         config: names the docid tokens and the layers of the prefix decoder.
@@ -75,7 +77,7 @@ class PrefixHead(nn.Module):
             adaptation = (self.adaptation if every else self.adaptation[chosen]).float()
             most = max(1, _BYTES // (4 * size * max(1, len(chosen))))
             parts = [
-                _bent(adaptation, behind.float(), state.float())
+                _bent(adaptation, behind.float() / size, state.float())
                 for state, behind in zip(
                     torch.split(rows, most), torch.split(prefix.reshape(-1, size), most), strict=True
                 )
