@@ -17,7 +17,8 @@ from retgen.generative.inputs import tokenise_inputs
 from retgen.models.marks import without_marks
 from retgen.models.unigen import IGNORED
 from retgen.text import normalise_answer
-from retgen.train.collate import UniGenCollator, UniGenDataset
+from retgen.train.collate import UniGenCollator
+from retgen.train.epochs import EpochDataset
 from retgen.train.examples import (
     UniGenExample,
     answer_characters,
@@ -138,7 +139,7 @@ def test_shuffling_moves_whole_passages(question: str, bodies: list[str], answer
 
 def test_shuffles_follow_seed_epoch_and_example_alone() -> None:
     example = finetuning_examples(TRIPLETS, contexts(), TABLE)[0]
-    data = UniGenDataset([example] * 4)
+    data = EpochDataset([example] * 4)
 
     def epoch(number: int, seed: int = 0, shuffle: float = 1.0) -> list[str]:
         data.set_epoch(number)
@@ -249,12 +250,12 @@ def test_questions_without_an_input_are_named() -> None:
 
 
 def batches(rows: Sequence[str]) -> list[int]:
-    data = UniGenDataset([UniGenExample(row) for row in rows])
+    data = EpochDataset([UniGenExample(row) for row in rows])
     return [len(data), *(data[n][1] for n in range(len(rows)))]
 
 
 def test_data_sets_number_their_draws() -> None:
     assert batches(["a", "b"]) == [2, 0, 1]
-    data = UniGenDataset([UniGenExample("a"), UniGenExample("b")])
+    data = EpochDataset([UniGenExample("a"), UniGenExample("b")])
     data.set_epoch(3)
     assert [data[n][1] for n in range(2)] == [6, 7]

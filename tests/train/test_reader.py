@@ -20,8 +20,9 @@ from retgen.corpus import Corpus
 from retgen.errors import MismatchError, UnknownDocumentError, UsageError
 from retgen.models.fid import FiDReader
 from retgen.train.checkpoints import last_finished
+from retgen.train.epochs import EpochDataset
 from retgen.train.reader import ReaderTraining, train_reader
-from retgen.train.reader_examples import ReaderCollator, ReaderDataset, ReaderExample, reader_examples
+from retgen.train.reader_examples import ReaderCollator, ReaderExample, reader_examples
 from retgen.train.resumable import TrainingRecord
 from retgen.types import Query, Run, Triplet
 from tests.models.generators import seq2seq
@@ -236,7 +237,7 @@ def test_answers_are_drawn_anew_every_epoch_and_alike_after_a_resume() -> None:
     answerer = toy_answerer("fid")
     examples = [ReaderExample("who?", tuple(f"answer {n}" for n in range(8)), ("mars",), (1.0,))] * 6
     collator = ReaderCollator(answerer.reader, CORPUS)
-    dataset = ReaderDataset(examples)
+    dataset = EpochDataset(examples)
     drawn = []
     for epoch in (0, 1, 0):
         dataset.set_epoch(epoch)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils.data import BatchSampler
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from retgen.train.collate import UniGenDataset
+from retgen.train.epochs import EpochDataset
 from retgen.train.examples import UniGenExample
 from retgen.train.sampling import FollowEpochs, LengthBucketSampler
 
@@ -78,7 +78,7 @@ def test_batches_come_in_random_order() -> None:
 
 
 def test_epochs_are_told_to_all_parts(tmp_path: object) -> None:
-    sampler, data = LengthBucketSampler([1, 2], 1, 0), UniGenDataset([UniGenExample("a")])
+    sampler, data = LengthBucketSampler([1, 2], 1, 0), EpochDataset([UniGenExample("a")])
     callback = FollowEpochs(sampler, data)
     state, control = TrainerState(), TrainerControl()
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch.utils.data import Dataset
 
 from retgen.generative.inputs import TokenisedInput, pad_inputs, tokenise_inputs
 from retgen.models.unigen import IGNORED
@@ -18,24 +17,6 @@ from retgen.train.examples import UniGenExample, answer_characters, shuffle_pass
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
-
-
-class UniGenDataset(Dataset[tuple[UniGenExample, int]]):
-    """Examples with the number of the epoch they are read in, which seeds what varies between epochs."""
-
-    def __init__(self, examples: Sequence[UniGenExample]) -> None:
-        self.examples = examples
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called when an epoch begins, also when training is resumed within it."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, number: int) -> tuple[UniGenExample, int]:
-        return self.examples[number], self.epoch * len(self.examples) + number
 
 
 class UniGenCollator:

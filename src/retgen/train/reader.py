@@ -17,10 +17,11 @@ from retgen.evaluate import evaluate_answers
 from retgen.models.gradient_checkpointing import enable_checkpointing
 from retgen.models.reader import Reader
 from retgen.models.warm_generator import QueryGeneratorModel
+from retgen.train.epochs import EpochDataset
 from retgen.train.option_checks import check_options
 from retgen.train.parameters import decayed_groups
 from retgen.train.query_generator import FRESH
-from retgen.train.reader_examples import ReaderCollator, ReaderDataset, ReaderExample
+from retgen.train.reader_examples import ReaderCollator, ReaderExample
 from retgen.train.resumable import (
     Progress,
     ResumableTrainer,
@@ -208,7 +209,7 @@ def _trainer(
     callbacks: list[TrainerCallback],
 ) -> ResumableTrainer:
     reader = answerer.reader
-    dataset = ReaderDataset(examples)
+    dataset = EpochDataset(examples)
     sampler = LengthBucketSampler(
         [_length(example, documents) for example in examples], options.batch_size, options.seed
     )

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch.utils.data import Dataset
-
 from retgen.errors import UsageError
 from retgen.models.reader import Reader
 from retgen.models.readings import Reading
@@ -71,24 +69,6 @@ def reader_examples(
             doc_ids, scores = zip(*hits, strict=True)
             examples.append(ReaderExample(triplet.query.text, triplet.answers, doc_ids, scores))
     return examples
-
-
-class ReaderDataset(Dataset[tuple[ReaderExample, int]]):
-    """Examples with the number of their draw, which seeds what varies between epochs."""
-
-    def __init__(self, examples: Sequence[ReaderExample]) -> None:
-        self.examples = examples
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called when an epoch begins, also when training is resumed within it."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, number: int) -> tuple[ReaderExample, int]:
-        return self.examples[number], self.epoch * len(self.examples) + number
 
 
 class ReaderCollator:

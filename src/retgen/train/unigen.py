@@ -18,7 +18,8 @@ from retgen.evaluate import evaluate_answers, evaluate_run
 from retgen.generative.inputs import tokenise_inputs
 from retgen.generative.unigen import UniGen
 from retgen.models.still_encoder import still_encoder
-from retgen.train.collate import UniGenCollator, UniGenDataset
+from retgen.train.collate import UniGenCollator
+from retgen.train.epochs import EpochDataset
 from retgen.train.examples import UniGenExample
 from retgen.train.options import UniGenTraining
 from retgen.train.parameters import frozen_layers, parameter_groups
@@ -133,7 +134,7 @@ def _trainer(
         seed=options.seed,
         consistency=options.consistency,
     )
-    dataset = UniGenDataset(examples)
+    dataset = EpochDataset(examples)
     sampler = LengthBucketSampler([len(example.input_text) for example in examples], options.batch_size, options.seed)
     return ResumableTrainer(
         system.model,
