@@ -24,7 +24,7 @@ _BYTES = 64 * 2**20
 
 
 class PrefixHead(nn.Module):
-    """The logit of a docid token v is h · (e_v + A_v g / d): h the decoder's state, g the prefix decoder's, d the width.
+    """A docid token v has the logit h · (e_v + A_v g / d): h the decoder's state, g the prefix decoder's, d the width.
 
     A begins at 0, so that the network begins as the plain decoder; without its head it is one. Divided by d, a step of
     AdamW moves the d · d terms of h · A_v g no further than the d terms of h · e_v: undivided, at the rate of the other
