@@ -264,7 +264,8 @@ class Echo(PromptedWriter):
 def test_a_language_model_is_asked_bare_or_with_passages(tmp_path: Path, reads: bool) -> None:
     home, _, found = reading(tmp_path)
     asked: list[str] = []
-    made = context(tmp_path, collection=home, **({"outcome": found} if reads else {}))
+    made = context(tmp_path, "stage", collection=home)
+    made.inputs = {**made.inputs, **({"outcome": found} if reads else {})}
     with written_by(lambda author, _: Echo(author, asked)):
         prompted_answers(made, Author(model="echo"), passages=2)
     said = read_answers(made.folder)

@@ -69,14 +69,14 @@ def _before_controls(rows: Mapping[str, Any], known: Mapping[str, Any]) -> dict[
     ranked = [name for name in known if not isinstance(rows[name], Mapping) or rows[name].get("ranked", True)]
     ends = {_section(rows[name]): name for name in known}
     last = ranked[-1] if ranked else None
-    order: list[str] = []
     behind: dict[str | None, list[str]] = {}
     for name in rows:
         if name not in known:
             section = _section(rows[name])
             behind.setdefault(ends.get(section, last) if section else last, []).append(name)
-    for name in (None, *known):
-        order += [*([] if name is None else [name]), *behind.get(name, [])]
+    order = behind.get(None, [])
+    for name in known:
+        order += [name, *behind.get(name, [])]
     return {name: rows[name] for name in order}
 
 
