@@ -74,7 +74,7 @@ def _before_controls(rows: Mapping[str, Any], known: Mapping[str, Any]) -> dict[
         if name not in known:
             section = _section(rows[name])
             behind.setdefault(ends.get(section, last) if section else last, []).append(name)
-    order = behind.get(None, [])
+    order = [*behind.get(None, [])]
     for name in known:
         order += [name, *behind.get(name, [])]
     return {name: rows[name] for name in order}
