@@ -14,6 +14,7 @@ from retgen.recipes.collections import read_questions, write_connectors
 from retgen.recipes.context import StageContext
 from retgen.recipes.contexts import bm25_writer, inputs_of, named_by
 from retgen.recipes.measuring import write_outcome
+from retgen.recipes.ranking import choose
 from retgen.recipes.stages import stage
 
 
@@ -23,7 +24,7 @@ from retgen.recipes.stages import stage
     seeded=True,
     isolated=True,
     needs=["collection", "bm25", "model", "contexts?", "embeddings?"],
-    added=["docid_options", "writer"],
+    added=["docid_options", "writer", "split", "questions"],
 )
 def unigen_iterations(
     context: StageContext,
@@ -36,8 +37,10 @@ def unigen_iterations(
     docid_words: int = 6,
     docid_options: dict[str, Any] | None = None,
     writer: Literal["offline", "concatenation"] = "offline",
+    split: Literal["test", "dev"] = "test",
+    questions: int = 0,
 ) -> None:
-    """UniGen-Iter without refit: every round's run and answers as ``round<n>``, the last also as ``test``.
+    """UniGen-Iter without refit: every round's run and answers as ``round<n>``, the last also as the split.
 
     Args:
         context: of the stage; without contexts round 0 reads plain questions.
@@ -51,6 +54,8 @@ def unigen_iterations(
         docid_options: of the scheme.
         writer: ``offline`` writes contexts as `retgen.recipes.contexts` does; ``concatenation`` puts question, answer
             and documents one behind the other, for models that read plain questions.
+        split: whose questions are asked: ``dev`` to calibrate by.
+        questions: so many of them, chosen by a hash of their ids; 0 takes all.
     """
     system = UniGen.open(context.input("model") / "unigen")
     corpus: Corpus
@@ -59,7 +64,7 @@ def unigen_iterations(
         corpus, enhancer = Corpus.open(context.input("collection") / "corpus"), Concatenation()
     else:
         corpus, enhancer = bm25_writer(context, named_by(docid_scheme, docid_words, docid_options), passages, listed)
-    queries = inputs_of(context, read_questions(context.input("collection"), "test"), "test")
+    queries = inputs_of(context, choose(read_questions(context.input("collection"), split), questions), split)
     start = time.perf_counter()
     done = iterate(
         system,
@@ -75,4 +80,4 @@ def unigen_iterations(
     for round_ in done:
         write_outcome(context.folder, round_.run, round_.answers, round_.seconds, f"round{round_.number}")
         write_connectors(context.folder / f"round{round_.number}.connectors.jsonl", round_.queries)
-    write_outcome(context.folder, done[-1].run, done[-1].answers, seconds)
+    write_outcome(context.folder, done[-1].run, done[-1].answers, seconds, split)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from retgen import formats
 from retgen.evaluate import evaluate_answers, evaluate_run
@@ -21,17 +22,55 @@ FREE_FORM = ("BLEU-1", "ROUGE-L")
 
 
 def write_outcome(
-    folder: Path, run: Run | None, answers: Sequence[Answer] | None, seconds: float, name: str = "test"
+    folder: Path,
+    run: Run | None,
+    answers: Sequence[Answer] | None,
+    seconds: float,
+    name: str = "test",
+    *,
+    cited: bool = False,
 ) -> None:
-    """Keep a system's run and answers for a split, and how long its questions took."""
+    """Keep a system's run and answers for a split, and how long its questions took.
+
+    Args:
+        folder: of the stage.
+        run: its documents.
+        answers: its answers: id, text and score.
+        seconds: that all questions took.
+        name: of the split, or of a round.
+        cited: keep the answers' passages, sources and details too.
+    """
     if run is not None:
         formats.write_run(folder / f"{name}.run", run)
     if answers is not None:
         with (folder / f"{name}.answers.jsonl").open("w", encoding="utf-8") as lines:
             for answer in answers:
-                record = {"id": answer.query_id, "answer": answer.text, "score": answer.score}
-                lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+                lines.write(json.dumps(answer_record(answer, cited=cited), ensure_ascii=False) + "\n")
     (folder / f"{name}.seconds").write_text(f"{seconds}\n")
+
+
+def answer_record(answer: Answer, *, cited: bool = True) -> dict[str, object]:
+    """An answer as JSON values; `answer_of` reads it."""
+    record: dict[str, object] = {"id": answer.query_id, "answer": answer.text, "score": answer.score}
+    if cited:
+        record |= {"passages": list(answer.passages), "source": answer.source, "details": dict(answer.details)}
+    return record
+
+
+def answer_of(record: Mapping[str, Any]) -> Answer:
+    """What `answer_record` wrote; a record without passages is an answer that named none."""
+    shown = tuple(record.get("passages", ()))
+    details = record.get("details", {})
+    return Answer(record["id"], record["answer"], record["score"], shown, record.get("source"), details)
+
+
+def read_answers(folder: Path, name: str = "test") -> list[Answer] | None:
+    """The answers that `write_outcome` kept, None where it kept none."""
+    path = folder / f"{name}.answers.jsonl"
+    if not path.exists():
+        return None
+    with path.open(encoding="utf-8") as lines:
+        return [answer_of(json.loads(line)) for line in lines]
 
 
 def search_splits(context: StageContext, retriever: Retriever, k: int) -> None:

@@ -29,7 +29,7 @@ _MODEL = "{model}"
 def with_writer(content: Mapping[str, Any], author: Author | None, yaml: YamlSource) -> dict[str, Any]:
     """A recipe's content with its block ``written`` merged in, ``{model}`` filled in; without an author, without it.
 
-    New rows stand behind the last one that competes, before controls.
+    New rows stand at the end of their section, or behind the last row that competes, before controls.
 
     Args:
         content: of a recipe.
@@ -65,13 +65,23 @@ def with_writer(content: Mapping[str, Any], author: Author | None, yaml: YamlSou
 
 
 def _before_controls(rows: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows in their order, new ones behind the last that competes, so that they stand beside what they compare with."""
+    """Rows in their order, new ones at the end of their section, or behind the last that competes where it is new."""
     ranked = [name for name in known if not isinstance(rows[name], Mapping) or rows[name].get("ranked", True)]
-    new = [name for name in rows if name not in known]
-    order: list[str] = [] if ranked else list(new)
+    ends = {_section(rows[name]): name for name in known}
+    last = ranked[-1] if ranked else None
+    behind: dict[str | None, list[str]] = {}
+    for name in rows:
+        if name not in known:
+            section = _section(rows[name])
+            behind.setdefault(ends.get(section, last) if section else last, []).append(name)
+    order = [*behind.get(None, [])]
     for name in known:
-        order += [name, *new] if ranked and name == ranked[-1] else [name]
+        order += [name, *behind.get(name, [])]
     return {name: rows[name] for name in order}
+
+
+def _section(row: object) -> str:
+    return str(row.get("section", "")) if isinstance(row, Mapping) else ""
 
 
 def _filled(value: Any, model: str) -> Any:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from retgen.llm.progress import OnStanding, Standing
     from retgen.llm.prompts import Prompt
 
-WRITTEN_KINDS = ("q-connectors", "d-connectors", "pseudo-answers", "written-iterations")
+WRITTEN_KINDS = ("q-connectors", "d-connectors", "pseudo-answers", "written-iterations", "prompted-answers")
 """Kinds of stages that have a language model write; each takes an `Author` as its argument ``by``."""
 
 

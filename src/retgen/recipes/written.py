@@ -1,4 +1,4 @@
-"""Stages whose texts a language model writes: Q- and D-Connectors, pseudo answers, rounds of UniGen-Iter.
+"""Stages whose texts a language model writes: Q- and D-Connectors, pseudo answers, rounds of UniGen-Iter, answers.
 
 They run in the recipe's own process, so that one endpoint, one ledger and one budget serve them all.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -26,14 +27,18 @@ from retgen.llm.requests import CompletionRequest
 from retgen.recipes.collections import SPLITS, read_connectors, read_questions, write_connectors, write_questions
 from retgen.recipes.context import StageContext, StageError
 from retgen.recipes.measuring import write_outcome
+from retgen.recipes.ranking import outcome_of
 from retgen.recipes.stages import stage
 from retgen.recipes.writers import Author, writer_of
-from retgen.types import Triplet
+from retgen.types import Answer, Document, Triplet
 
 COSTS = "costs.json"
 DOCIDS = "docids.jsonl"
 QUALITY = "quality.json"
 PSEUDO = "pseudo"
+BARE = "Answer the question in at most six words. Reply with the answer alone.\n Question: {q}"
+"""The prompt of a model that is asked a bare question: that of its answers from a document, without the document."""
+_ANSWER_WORDS = 6
 
 
 @stage("q-connectors", version="1", needs=["collection"])
@@ -146,6 +151,42 @@ def written_iterations(
     costs[""] = sum(costs.values(), NOTHING)
     write_outcome(context.folder, done[-1].run, done[-1].answers, sum(round_.seconds for round_ in done))
     _write_costs(context.folder, costs)
+
+
+@stage("prompted-answers", version="1", needs=["collection", "outcome?"])
+def prompted_answers(context: StageContext, by: Author, passages: int = 3) -> None:
+    """A language model's answers to the test questions: bare, or from the passages that another system found.
+
+    They have no scores, so that there is nothing to calibrate.
+
+    Args:
+        context: of the stage; without ``outcome`` the model is asked the bare question, and reads no corpus.
+        by: who answers.
+        passages: of the outcome's run that it reads, one behind the other.
+    """
+    queries = [triplet.query for triplet in read_questions(context.input("collection"), "test")]
+    start = time.perf_counter()
+    if "outcome" not in context.inputs:
+        # The job whose prompt takes the question alone, with another prompt.
+        writer = writer_of(context, by.model_copy(update={"prompts": {**by.prompts, "contextualise": BARE}}))
+        written = writer.contextualise(queries, _ANSWER_WORDS)
+        texts = [text.text if text.writer == writer.name else "" for text in written]
+        answers = [Answer(query.id, text) for query, text in zip(queries, texts, strict=True)]
+        requests = writer.context_requests(queries, _ANSWER_WORDS)
+        write_outcome(context.folder, None, answers, time.perf_counter() - start)
+    else:
+        writer = writer_of(context, by)
+        corpus = Corpus.open(context.input("collection") / "corpus")
+        found, seconds = outcome_of(context.input("outcome"), "test")
+        shown = [found.doc_ids(query.id)[:passages] for query in queries]
+        documents = [Document("", "\n".join(corpus[doc_id].contents for doc_id in ids)) for ids in shown]
+        texts = writer.answer(queries, documents)
+        answers = [
+            Answer(query.id, text, passages=tuple(ids)) for query, text, ids in zip(queries, texts, shown, strict=True)
+        ]
+        requests = writer.answer_requests(queries, documents)
+        write_outcome(context.folder, found, answers, seconds + time.perf_counter() - start, cited=True)
+    _write_costs(context.folder, {"": _spent(writer, requests)})
 
 
 @stage("connector-costs", version="1")
