@@ -51,18 +51,21 @@ def test_marginals_of_a_case_by_hand() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_likelihoods_and_loss_are_the_definitions(kind: str) -> None:
-    answer = "Joseph Priestley"
     sequence, token = (reader(RagReader, kind, marginal=name) for name in (SEQUENCE, TOKEN))
-    target = target_ids(sequence, answer)
-    # Plain passes over one passage at a time, then sums and products of probabilities.
-    first, second = (plain_scores(sequence, row, target).double().exp() for row in sequence.input_ids(TWO))
-    by_sequence = 0.75 * first.prod() + 0.25 * second.prod()
-    by_token = (0.75 * first + 0.25 * second).prod()
-    assert by_sequence.log().item() != pytest.approx(by_token.log().item(), abs=1e-2)
-    for made, expected in ((sequence, by_sequence), (token, by_token)):
-        batch = made.batch([TWO], [answer])
-        assert made.log_likelihoods(batch).item() == pytest.approx(expected.log().item(), abs=2e-4)
-        assert made.loss(batch).item() == pytest.approx(-expected.log().item() / len(target), abs=1e-4)
+    apart = []
+    for answer in dict.fromkeys(["Joseph Priestley", *ANSWERS]):
+        target = target_ids(sequence, answer)
+        # Plain passes over one passage at a time, then sums and products of probabilities.
+        first, second = (plain_scores(sequence, row, target).double().exp() for row in sequence.input_ids(TWO))
+        by_sequence = (0.75 * first.prod() + 0.25 * second.prod()).log().item()
+        by_token = (0.75 * first + 0.25 * second).prod().log().item()
+        apart.append(abs(by_sequence - by_token))
+        for made, expected in ((sequence, by_sequence), (token, by_token)):
+            batch = made.batch([TWO], [answer])
+            assert made.log_likelihoods(batch).item() == pytest.approx(expected, abs=2e-4)
+            assert made.loss(batch).item() == pytest.approx(-expected / len(target), abs=1e-4)
+    # For some answer or other of a random network the two differ by more than what is allowed above.
+    assert max(apart) > 1e-3
 
 
 @pytest.mark.parametrize("kind", KINDS)
