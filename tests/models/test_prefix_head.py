@@ -12,10 +12,11 @@ from torch import Tensor
 from retgen.docids.prefix_tree import PrefixTree
 from retgen.docids.search import search
 from retgen.errors import UsageError
+from retgen.models.config import UniGenConfig
 from retgen.models.prefix_head import PrefixHead, docid_outputs
 from retgen.models.session import UniGenSession
 from retgen.models.unigen import UniGenForRetrievalAndAnswering
-from tests.models.builders import EOS, START, VOCAB, inputs, tiny_model
+from tests.models.builders import EOS, START, T5_SHAPE, VOCAB, inputs, tiny_model
 
 FIRST_CODE, BEHIND = 20, 40
 CODES = {"docid_tokens": [FIRST_CODE, BEHIND]}
@@ -36,6 +37,23 @@ def without_head(model: UniGenForRetrievalAndAnswering) -> UniGenForRetrievalAnd
 def scores(model: UniGenForRetrievalAndAnswering, labels: Tensor = LABELS) -> Tensor:
     with torch.no_grad():
         return model.target_log_probabilities("retrieval", model.encode(*inputs()), labels)
+
+
+@pytest.mark.parametrize("width", [32, 512])
+def test_a_step_of_training_moves_logits_about_as_far_as_plain_embeddings_do(width: int) -> None:
+    # Of the width's square of terms, each moves by the rate: without a measure logits would fly apart.
+    torch.manual_seed(0)
+    shape = {**T5_SHAPE, "d_model": width}
+    head = PrefixHead(UniGenConfig(decoder=shape, d_model=width, prefix_head_layers=1, eos_token_id=EOS, **CODES))
+    embeddings = torch.nn.Parameter(torch.zeros(len(head.tokens), width))
+    hidden, prefix = torch.randn(1, width), torch.randn(1, width)
+    optimiser = torch.optim.AdamW([head.adaptation, embeddings], lr=1e-3)
+    tokens = torch.tensor(head.tokens)
+    (-(head(hidden, prefix, tokens, VOCAB) + hidden @ embeddings.T).sum()).backward()
+    optimiser.step()
+    with torch.no_grad():
+        bent, plain = head(hidden, prefix, tokens, VOCAB), hidden @ embeddings.T
+    assert 0.2 < float((bent / plain).mean()) < 5.0
 
 
 def test_without_its_head_it_is_a_plain_decoder() -> None:

@@ -93,6 +93,18 @@ def test_dropout_stays_out_of_it(model: UniGenForRetrievalAndAnswering) -> None:
         assert torch.allclose(found[mask.bool()], model.encode(ids, mask).states["retrieval"][mask.bool()], atol=1e-5)
 
 
+def test_autocasting_around_it_changes_nothing(model: UniGenForRetrievalAndAnswering) -> None:
+    ids, mask = _batch()
+    rows = _calls(model)
+    still = StillEncoder(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        first = still(ids, mask)
+    assert torch.equal(first, StillEncoder(model)(ids, mask))
+    # What was computed under it is known outside of it, and the other way round.
+    assert torch.equal(still(ids, mask), first)
+    assert rows == [3, 3]
+
+
 @pytest.mark.parametrize("variant", ["t5", "bert, copying", "two encoders"])
 def test_an_encoder_that_moves_is_read_anew(variant: str) -> None:
     made = tiny_model(variant)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from retgen.models.copying import in_fp32
 from retgen.models.stacks import run_encoder
 from retgen.models.state_memory import StateMemory, Tokens
 
@@ -22,7 +23,7 @@ _READ_AT_ONCE = 4096
 
 
 class StillEncoder:
-    """What a model's encoder makes of texts, each computed once, without dropout and without gradients.
+    """What a model's encoder makes of texts, each computed once, without dropout, gradients or autocasting.
 
     Args:
         model: whose encoder and embeddings keep their weights.
@@ -78,7 +79,8 @@ class StillEncoder:
         training = model.encoder.training
         model.encoder.eval()
         try:
-            with torch.no_grad():
+            # In fp32 whoever asks, so that what is kept does not depend on whether it was read ahead.
+            with torch.no_grad(), in_fp32(device):
                 states = run_encoder(model.encoder, model.shared(input_ids.to(device)), mask)
         finally:
             model.encoder.train(training)
