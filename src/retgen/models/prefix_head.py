@@ -28,7 +28,7 @@ class PrefixHead(nn.Module):
 
     A begins at 0, so that the network begins as the plain decoder; without its head it is one. Divided by d, a step of
     AdamW moves the d · d terms of h · A_v g no further than the d terms of h · e_v: undivided, at the rate of the other
-    weights, it throws logits about by hundreds and nothing is learned.
+    weights, it throws logits about.
 
     Args:
         config: names the docid tokens and the layers of the prefix decoder.
