@@ -279,8 +279,8 @@ def main() -> None:
         print(f"statuses            {figures['statuses']}, {figures['unsent']} unsent")
         print(f"accepted            {figures['accepted_per_second']:8.1f} a second")
         print(
-            f"their times         p50 {figures['accepted_p50_seconds']:.2f} s, p99 {figures['accepted_p99_seconds']:.2f} s "
-            f"({figures['accepted_p99_seconds_of_the_client']:.2f} s at the client), deadline {options.deadline:g} s"
+            f"their times         p50 {figures['accepted_p50_seconds']:.2f} s, "
+            f"p99 {figures['accepted_p99_seconds']:.2f} s ({figures['accepted_p99_seconds_of_the_client']:.2f} s at the client), deadline {options.deadline:g} s"
         )
         print(f"memory              {figures['memory_start_mib']:.0f} → {figures['memory_end_mib']:.0f} MiB")
     if faults:
