@@ -17,10 +17,13 @@ from retgen.errors import UsageError
 from retgen.evaluate.pairing import mean_over_seeds
 from retgen.generative.history import write_history
 from retgen.recipes import Results, load_results, make_report
+from retgen.recipes.collections import write_questions
 from retgen.recipes.curves import stage_folders
+from retgen.recipes.measuring import write_outcome
 from retgen.recipes.page import page
 from retgen.recipes.page.charts import svg
 from retgen.recipes.page.content import MOST_QUESTIONS, Chart
+from retgen.types import Answer, Query, Run, Triplet
 from tests.recipes.conftest import COLLECTION, RECIPE, Folder
 
 SCRIPT = "<script>alert(1)</script>"
@@ -112,19 +115,43 @@ def test_every_table_of_the_report_is_there(finished: Folder) -> None:
     assert report.render_differences("html").strip() in text
 
 
-def test_questions_are_counted_as_helped_and_hurt(finished: Folder) -> None:
-    results = load_results(finished.out)
+def numbers(toy: Folder, questions: int, **column: Any) -> Results:
+    """Two rows of random values, which differ on about every question."""
+    toy.write(
+        {
+            "baseline": "one",
+            "columns": [{"key": "R@1", **column}],
+            "stages": {
+                "one": {"kind": "toy-numbers", "params": {"questions": questions}},
+                "two": {"kind": "toy-numbers", "params": {"questions": questions, "mean": 0.4}},
+            },
+            "rows": {"one": {"needs": ["one"]}, "two": {"needs": ["two"]}},
+        },
+        base={key: RECIPE[key] for key in ("name", "description", "modules")},
+    )
+    return toy.run(seeds=[0, 1])
+
+
+@pytest.mark.parametrize("best", ["max", "min"])
+def test_questions_are_counted_as_helped_and_hurt(toy: Folder, best: str) -> None:
+    results = numbers(toy, 20, best=best)
     means = {
-        row: mean_over_seeds([run.report.per_question["R@1"] for run in results.of(row)]) for row in ("bm25", "fit")
+        row: mean_over_seeds([run.report.per_question["R@1"] for run in results.of(row)]) for row in ("one", "two")
     }
-    gains = [means["fit"][key] - means["bm25"][key] for key in means["bm25"]]
-    counts = [sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains), sum(gain == 0 for gain in gains)]
-    found = Page(made(results, finished.out, measure="R@1"))
-    (summary,) = [each for each in found.texts["summary"] if "against" in each]
-    assert summary == f"BM25 + prior against BM25 – R@1: helped {counts[0]}, hurt {counts[1]}, same {counts[2]}"
-    data = data_of(made(results, finished.out, measure="R@1"))
-    assert data["pairs"] == [["fit", "bm25"]]
-    assert data["measure"] == "R@1"
+    differences = {key: means["two"][key] - means["one"][key] for key in means["one"]}
+    higher, lower = (sum(sign * value > 0 for value in differences.values()) for sign in (1, -1))
+    assert higher
+    assert lower
+    text = made(results, toy.out)
+    (summary,) = [each for each in Page(text).texts["summary"] if "against" in each]
+    helped, hurt = (higher, lower) if best == "max" else (lower, higher)
+    assert summary == f"two against one – R@1: helped {helped}, hurt {hurt}, same 0"
+    _, _, most = text.partition("Helped most")
+    extreme = (max if best == "max" else min)(differences, key=differences.__getitem__)
+    assert most.partition("</tr>")[2].partition("</tr>")[0].find(f"<code>{extreme}</code>") > 0
+    data = data_of(text)
+    assert data["pairs"] == [["two", "one"]]
+    assert data["lower"] == ([] if best == "max" else ["R@1"])
     ids = [key for key, _, _ in data["questions"]]
     for row, values in means.items():
         assert dict(zip(ids, data["values"]["R@1"][row], strict=True)) == pytest.approx(values, abs=1e-4)
@@ -184,6 +211,30 @@ def test_trainings_and_their_seeds_are_drawn(finished: Folder) -> None:
     assert any("seed 0" in legend and "seed 1" in legend for legend in found.texts["figcaption"])
 
 
+def test_rounds_are_measured_and_drawn(finished: Folder) -> None:
+    results = load_results(finished.out)
+    (place,) = stage_folders(finished.out, "corpus", results.of("bm25")[0])
+    (place / "corpus").mkdir()
+    triplets = [
+        Triplet(Query(key, text), ("gold",), (COLLECTION["relevant"][key],))
+        for key, text in COLLECTION["questions"].items()
+    ]
+    write_questions(place, "test", triplets)
+    for run in results.of("fit"):
+        (folder,) = stage_folders(finished.out, "fit", run)
+        for number, right in enumerate((2, 4, 6)):
+            # So many questions have the right document first and the right answer; the others have neither.
+            found = Run.from_dict(
+                {each.query.id: {each.doc_ids[0] if n < right else "none": 1.0} for n, each in enumerate(triplets)}
+            )
+            answers = [Answer(each.query.id, "gold" if n < right else "tin") for n, each in enumerate(triplets)]
+            write_outcome(folder, found, answers, 1.0, f"round{number}")
+    found_page = Page(made(results, finished.out))
+    assert [each["aria-label"] for each in found_page.all("svg")] == ["fit: MRR@10 by round", "fit: EM by round"]
+    cells = [text for text in found_page.texts["td"] if text in ("0.3333", "0.6667", "1")]
+    assert cells == ["0.3333", "0.3333", "0.6667", "0.6667", "1", "1"] * 2
+
+
 def test_results_without_their_stages_and_values_still_make_a_page(finished: Folder, tmp_path: Path) -> None:
     for path in (finished.out / "results").glob("*.json"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -198,23 +249,13 @@ def test_results_without_their_stages_and_values_still_make_a_page(finished: Fol
 
 def test_of_very_many_questions_those_that_differ_most_are_kept(toy: Folder) -> None:
     many = MOST_QUESTIONS + 50
-    toy.write(
-        {
-            "baseline": "one",
-            "columns": ["R@1"],
-            "stages": {
-                "one": {"kind": "toy-numbers", "params": {"questions": many}},
-                "two": {"kind": "toy-numbers", "params": {"questions": many, "mean": 0.4}},
-            },
-            "rows": {"one": {"needs": ["one"]}, "two": {"needs": ["two"]}},
-        },
-        base={key: RECIPE[key] for key in ("name", "description", "modules")},
-    )
-    results = toy.run(seeds=[0])
+    results = numbers(toy, many)
     data = data_of(made(results, toy.out))
     assert len(data["questions"]) == MOST_QUESTIONS
     assert f"{MOST_QUESTIONS} of {many}" in data["note"]
-    means = {row: results.of(row)[0].report.per_question["R@1"] for row in ("one", "two")}
+    means = {
+        row: mean_over_seeds([run.report.per_question["R@1"] for run in results.of(row)]) for row in ("one", "two")
+    }
     differences = {key: abs(means["one"][key] - means["two"][key]) for key in means["one"]}
     kept = {key for key, _, _ in data["questions"]}
     assert min(differences[key] for key in kept) >= max(value for key, value in differences.items() if key not in kept)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from retgen.errors import RetgenError, UsageError
 from retgen.evaluate.pairing import mean_over_seeds
 from retgen.generative.history import HISTORY, read_history
@@ -152,13 +154,10 @@ def _rounds(places: Sequence[_Place]) -> tuple[Chart, ...]:
     stages = dict.fromkeys((place.out, place.stage) for place in places if (place.folder / "round0.run").is_file())
     for out, stage in stages:
         for curve in round_curves(out, stage):
+            positions, seeds = np.asarray(curve.positions).tolist(), np.asarray(curve.values).tolist()
             lines = {
-                f"run {number}": {
-                    float(position): float(value)
-                    for position, value in zip(curve.positions, row, strict=True)  # type: ignore[arg-type]
-                    if math.isfinite(value)
-                }
-                for number, row in enumerate(curve.values, 1)  # type: ignore[arg-type]
+                f"run {number}": {x: y for x, y in zip(positions, row, strict=True) if math.isfinite(y)}
+                for number, row in enumerate(seeds, 1)
             }
             charts.append(Chart(f"{stage}: {curve.name}", "round", lines))
     return tuple(charts)

@@ -62,7 +62,7 @@ def page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{_text(name)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
-        f"<header><h1>{_text(name)}</h1><p>{_text(report.table.caption or '')}</p></header>\n"
+        f"<header><h1>{_text(name)}</h1></header>\n"
         f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n<main>\n{body}\n</main>\n'
         f'<script type="application/json" id="data">{_data(content, by)}</script>\n<script>{script}</script>\n'
         "</body>\n</html>\n"
@@ -133,7 +133,7 @@ def _failures(content: Content, by: str | None) -> str:
     average = fmean(means.values())
     worst = sorted((key for key in means if means[key] < average), key=lambda key: (means[key], key))
     shown = [(_question(content, key), *(_value(values[key]) for values in rows.values())) for key in worst[:_FAILURES]]
-    said = f"The {len(shown)} questions with the worst {by}, on the mean of all rows"
+    said = f"Worst {by} on the mean of all rows: {len(shown)} of the {len(worst)} questions below the average"
     if by not in content.lower_is_better:
         lost = sum(all(values[key] == 0 for values in rows.values()) for key in common)
         said += f"; {lost} of {len(common)} are at 0 in every row"
