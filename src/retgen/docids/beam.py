@@ -5,8 +5,8 @@ among the best num_beams of them; open beams are refilled from the rest), but on
 and a beam that the tree does not hold never exists.
 
 Once each beam of a query has one docid left before it, nothing is chosen any more: every next token is known. The rest
-of these docids is then read in one pass, and the beams go on through it with partial sums, as if step by step. So the
-docids, their order and what is given up on the way stay what they are, and most of the steps cost nothing.
+of these docids is then read in one pass, and has its place among the docids found. Where what ends first counts
+(``early_stopping``), the beams go on through what was read, with partial sums, as if step by step.
 """
 
 from __future__ import annotations
@@ -52,6 +52,10 @@ def beam_search(
         worst = found.worst
         hopeless = (worst > NONE) & (early_stopping | (best <= worst))
         slots = next_slots(goes_on.at(~hopeless[goes_on.query]), num_beams)
+        if not early_stopping:
+            known = ~np.isin(slots.query, slots.query[beams.needs_model(slots)])
+            found.add(beams.ends(slots.at(known)))
+            slots = slots.at(~known)
     return found
 
 
