@@ -159,8 +159,7 @@ def serve(
     from retgen.server.app import create_app
     from retgen.server.logs import log_to
     from retgen.server.parts import open_parts
-    from retgen.server.running import is_loopback, listen, url_of
-    from retgen.server.running import serve as run
+    from retgen.server.running import is_loopback, listen, server_of, url_of
     from retgen.server.service import Service
     from retgen.server.settings import LOOPBACK, AccessSettings, read_settings
 
@@ -208,7 +207,7 @@ def serve(
             sys.stdout.flush()
         console.print(f"Listening at {url}. Ctrl-C ends it.", markup=False, highlight=False)
 
-    run(create_app(service, access), service, bound, told)
+    server_of(create_app(service, access), service, told).run(sockets=[bound])
 
 
 def keys_of(file: Path | None) -> tuple[str, ...]:

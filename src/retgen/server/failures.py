@@ -100,7 +100,7 @@ def http_failure(status: int, message: str, request_id: str) -> dict[str, Any]:
 def invalid(errors: Sequence[Mapping[str, Any]], request_id: str) -> dict[str, Any]:
     """The body of a 422: the first field at fault, and how many there are. What was sent is not sent back."""
     first = errors[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+    where = ".".join(str(part) for part in first["loc"][1:])  # the first says only: body, query, path, header
     more = f" ({len(errors)} faults in all)" if len(errors) > 1 else ""
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "json_invalid":

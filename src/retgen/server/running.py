@@ -71,13 +71,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def serve(app: FastAPI, service: Service, bound: socket.socket, on_ready: Callable[[], None] | None = None) -> None:
-    """Serve until a signal comes; then finish the requests that are open, and return.
+def server_of(app: FastAPI, service: Service, on_ready: Callable[[], None] | None = None) -> Server:
+    """uvicorn as it is used here; its ``run(sockets=[...])`` serves until ``should_exit`` is set or a signal comes.
 
     Args:
         app: of `retgen.server.app.create_app`.
         service: the app's.
-        bound: of `listen`.
         on_ready: called when requests are answered.
     """
     config = uvicorn.Config(
@@ -88,7 +87,7 @@ def serve(app: FastAPI, service: Service, bound: socket.socket, on_ready: Callab
         proxy_headers=False,
         lifespan="on",
         ws="none",
-        timeout_graceful_shutdown=int(service.limits.shutdown_seconds),
+        timeout_graceful_shutdown=max(1, int(service.limits.shutdown_seconds)),
         h11_max_incomplete_event_size=64 * 1024,
     )
-    Server(config, service, on_ready).run(sockets=[bound])
+    return Server(config, service, on_ready)
