@@ -39,14 +39,17 @@ export class Documents {
 
   /** A page of the list; `mark` is the id of a document to point at. */
   async load(offset, mark = null) {
+    // At once, so that "Next" twice is two pages on; of answers that overtake each other the last asked for counts.
+    this.offset = Math.max(0, offset);
     this.list.setAttribute("aria-busy", "true");
+    const asked = (this.asked = Symbol("a page"));
     try {
-      const page = await call("GET", `v1/documents?offset=${Math.max(0, offset)}&limit=${PAGE}`);
+      const page = await call("GET", `v1/documents?offset=${this.offset}&limit=${PAGE}`);
+      if (asked !== this.asked) return;
       if (page.documents.length === 0 && page.total > 0) {
         await this.load(Math.floor((page.total - 1) / PAGE) * PAGE, mark);
         return;
       }
-      this.offset = page.offset;
       this.list.start = page.offset + 1;
       this.list.replaceChildren(...page.documents.map((document) => this.row(document, document.id === mark)));
       this.where.textContent = `${count(page.offset + 1)} to ${count(page.offset + page.documents.length)} of ${count(page.total)}`;
