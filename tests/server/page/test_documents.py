@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Page, expect
 
-from tests.server.page.visiting import REFUSED, Visit
+from retgen import almanac
+from retgen.index import Index
+from tests.server.page.visiting import LAOS, REFUSED, Visit
 from tests.server.serving import Client, opened, running
 
 Visitor = Callable[..., Visit]
@@ -144,21 +145,41 @@ def test_pages_of_the_list(plain: Client, visit: Visitor) -> None:
     assert page.locator(".pager .quiet").inner_text() == "41 to 60 of 60"
 
 
-@pytest.mark.parametrize("id", ["a/../b", "ö ü?#%", "..%2fx"])
-def test_ids_of_all_kinds_can_be_opened_and_removed(own_index: Path, visit: Visitor, id: str) -> None:
+def test_ids_of_all_kinds_can_be_opened_and_removed(own_index: Path, visit: Visitor) -> None:
+    ids = ["a/../b", "ö ü?#%", "..%2fx"]
     with running(opened(own_index)) as (url, _):
-        Client(url).post("/v1/documents", {"documents": [{"id": id, "text": "A text."}]}, 201)
+        Client(url).post("/v1/documents", {"documents": [{"id": id, "text": "A text."} for id in ids]}, 201)
         there = visit(url)
         page = there.open("#documents")
+        # Quicker than the pages come.
         for _ in range(3):
             page.get_by_role("button", name="Next").click()
-        row = page.locator(".document").last
-        expect(page.locator(".document")).to_have_count(1)
-        row.locator(".opener").click()
-        page.wait_for_selector("dialog[open] .whole")
-        assert page.locator("dialog dd.id").inner_text() == id
-        page.get_by_role("button", name="Close").click()
-        row.locator(".remove").click()
-        page.get_by_role("button", name="Remove it").click()
-        page.wait_for_selector(".note .done")
+        for left, id in zip((3, 2, 1), ids, strict=True):
+            expect(page.locator(".document")).to_have_count(left)
+            row = page.locator(".document").first
+            row.locator(".opener").click()
+            expect(page.locator("dialog dd.id")).to_have_text(id)
+            page.get_by_role("button", name="Close").click()
+            row.locator(".remove").click()
+            page.get_by_role("button", name="Remove it").click()
+            expect(page.locator("#served")).to_contain_text(f"{59 + left} documents")
         assert Client(url).get("/v1/documents?limit=1")["total"] == 60
+
+
+def test_a_chunked_index_shows_passages_of_documents(tmp_path: Path, visit: Visitor) -> None:
+    Index.build(almanac.documents()[:20], tmp_path / "chunked", chunk_words=20)
+    with running(opened(tmp_path / "chunked")) as (url, _):
+        there = visit(url)
+        page = there.open()
+        assert "20 documents" in page.locator("#served").inner_text()
+        there.ask()
+        cited = Client(url).post("/v1/answer", {"question": LAOS})["citations"][0]
+        assert cited["passage_id"] != cited["doc_id"]
+        page.click(".source")
+        page.wait_for_selector(".heat")
+        assert page.locator(".passage:has([aria-expanded=true])").get_attribute("data-id") == cited["passage_id"]
+        page.click("#to-documents")
+        page.locator(f'.document[data-id="{cited["doc_id"]}"] .opener').click()
+        whole = Client(url).get(f"/v1/documents/{cited['doc_id']}")
+        expect(page.locator("dialog .whole")).to_have_text(whole["text"])
+        expect(page.locator("dialog .about dd").last).to_have_text(str(len(whole["passages"])))

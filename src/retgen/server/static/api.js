@@ -30,7 +30,8 @@ export async function call(method, path, body, signal) {
   for (;;) {
     const headers = {};
     if (body !== undefined) headers["Content-Type"] = "application/json";
-    if (key) headers.Authorization = `Bearer ${key}`;
+    const used = key;
+    if (used) headers.Authorization = `Bearer ${used}`;
     let response;
     try {
       response = await fetch(path, { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body) });
@@ -39,7 +40,8 @@ export async function call(method, path, body, signal) {
       throw new ApiError(0, { message: "The server does not answer", mend: "See whether it runs, then try again" });
     }
     if (response.status === 401) {
-      await askForKey(signal);
+      // Unless another one was given while this request was under way.
+      if (used === key) await askForKey(signal);
       continue;
     }
     const found = await response.json().catch(() => null);

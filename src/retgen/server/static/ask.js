@@ -83,6 +83,7 @@ export class Ask {
     const running = new AbortController();
     this.running = running;
     this.asked = text;
+    document.title = `${text} · retgen`;
     const address = `#${new URLSearchParams({ q: text })}`;
     if (location.hash !== address) history.pushState(null, "", address);
     const body = { question: text };

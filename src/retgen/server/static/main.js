@@ -4,7 +4,6 @@ import { call, failure } from "./api.js";
 import { Ask } from "./ask.js";
 import { byId, counted } from "./dom.js";
 import { Documents } from "./documents.js";
-import { nameOf } from "./names.js";
 
 let ask = null;
 let documents = null;

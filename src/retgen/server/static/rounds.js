@@ -1,6 +1,6 @@
 // UniGen's rounds, as tabs: what the model read, what it found, what it said.
 
-import { byId, el, score } from "./dom.js";
+import { el, score } from "./dom.js";
 
 const SHOWN = 10;
 
@@ -40,7 +40,6 @@ export function showRounds(place, rounds) {
     ...panels,
   );
   choose(rounds.length - 1);
-  byId("rounds").scrollTop = 0;
 }
 
 function panel(round, before) {

@@ -19,7 +19,7 @@ export class Way {
     this.more = el("button", { type: "button", class: "more", on: { click: () => this.showAll() } });
     this.stale = el("p", { id: "stale", class: "stale", hidden: true });
     place.replaceChildren(
-      el("h2", { id: "way-heading" }, "How the passages went"),
+      el("h2", { id: "way-heading" }, "How the passages moved"),
       outcome.movable ? this.slider(onWeight, onSettled) : "",
       this.stale,
       this.columns,
@@ -163,12 +163,13 @@ export class Way {
         const rest = list.querySelector(".hidden-rest")?.getBoundingClientRect();
         return rest ? rest.top + rest.height / 2 - box.top : box.height;
       });
+      const last = this.lists[number + 1].dataset.column === "used";
       const paths = [];
       for (const id of new Set([...left.keys(), ...right.keys()])) {
-        if (this.lists[number + 1].dataset.column === "used" && !right.has(id)) continue;
+        if (last && !right.has(id)) continue;
         const from = left.get(id) ?? below[0];
         const to = right.get(id) ?? below[1];
-        const kind = Math.abs(from - to) < 2 ? "same" : to < from ? "up" : "down";
+        const kind = last || Math.abs(from - to) < 2 ? "same" : to < from ? "up" : "down";
         const half = box.width / 2;
         paths.push(svg("path", { class: kind, d: `M0 ${from}C${half} ${from} ${half} ${to} ${box.width} ${to}`, dataset: { line: id } }));
       }
