@@ -27,6 +27,7 @@ from retgen.cli.rerank import rerank
 from retgen.cli.run import run
 from retgen.cli.running import CommandGroup, set_up_logging
 from retgen.cli.search import search
+from retgen.cli.serve import serve
 from retgen.cli.train import app as train
 from retgen.cli.tune import tune
 from retgen.cli.verify import verify
@@ -56,6 +57,7 @@ app.command("run")(run)
 app.command("report")(report)
 app.command("mcp")(mcp)
 app.command("curves")(curves)
+app.command("serve")(serve)
 app.command("verify")(verify)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,11 @@ class _Fingerprint:
             self._hash.update(len(data).to_bytes(8, "little"))
             self._hash.update(data)
 
+    def go_on_from(self, fingerprint: str, removed: Iterable[str]) -> None:
+        """Begin with what an earlier corpus held, less what was removed; its texts need not be there."""
+        for part in (fingerprint, *sorted(removed)):
+            self.add(Document(part, ""))
+
     def value(self) -> str:
         return self._hash.hexdigest()
 
@@ -94,13 +100,42 @@ class _Writer:
             self._rows, self._characters = [], 0
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a changed corpus keeps of the one before.
+
+    Args:
+        pieces: its documents, or its chunks as they were cut.
+        source_fingerprint: of the whole documents it was made from.
+        removed: ids of the documents that are not kept.
+    """
+
+    pieces: Iterable[Document]
+    source_fingerprint: str
+    removed: frozenset[str]
+
+
 def write(
-    documents: Iterable[Document], staging: Path, target: Path, chunk_words: int | None, chunk_overlap: int
+    documents: Iterable[Document],
+    staging: Path,
+    target: Path,
+    chunk_words: int | None,
+    chunk_overlap: int,
+    kept: Kept | None = None,
 ) -> None:
-    """Write the files of a corpus into ``staging``; errors name ``target``, where it will stand."""
+    """Write the files of a corpus into ``staging``; errors name ``target``, where it will stand.
+
+    ``kept`` comes before ``documents``. Of whole documents the fingerprint is that of a corpus built at once; of chunks
+    the source's is one of its own, as the texts between the chunks are not known any more.
+    """
     writer = _Writer(staging / DOCUMENTS)
     whole, pieces = _Fingerprint(), _Fingerprint()
+    if kept is not None and chunk_words is not None:
+        whole.go_on_from(kept.source_fingerprint, kept.removed)
     try:
+        for piece in kept.pieces if kept is not None else ():
+            (whole if chunk_words is None else pieces).add(piece)
+            writer.add(piece)
         for number, document in enumerate(documents, start=1):
             _check(document, number, target)
             whole.add(document)

@@ -1,21 +1,19 @@
-"""An index: a corpus and the retrievers over it, in one folder that is replaced whole or not at all."""
+"""The index: building it, opening it, searching it. How its documents come and go, `retgen.index.changes` says."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from retgen import store
 from retgen.corpus import Corpus
-from retgen.errors import ArtefactError, RetgenError, UsageError
+from retgen.corpus.build import CHUNK_MARK
+from retgen.errors import ArtefactError, UsageError
+from retgen.index.changes import CORPUS, KIND, Change, cannot_change, change, named_as
 from retgen.pipeline import Progress
 from retgen.types import Document, DocumentFilter, Query, Retriever, Run, Triplet
-
-KIND = "index"
-_CORPUS = "corpus"
 
 # Where each retriever's class lives; loaded when it is asked for, so that BM25 alone stays light.
 _RETRIEVERS: Mapping[str, tuple[str, str]] = {
@@ -48,7 +46,7 @@ class Index:
     def __init__(self, manifest: store.Manifest) -> None:
         self.path = manifest.path
         self.manifest = manifest
-        self.corpus = Corpus.open(self.path / _CORPUS)
+        self.corpus = Corpus.open(self.path / CORPUS)
         self.fingerprint = self.corpus.fingerprint
         self._open: dict[str, FilteringRetriever] = {}
 
@@ -111,9 +109,9 @@ class Index:
         if pseudo_queries is not None:
             parts.append("doct5query")
         of_step = progress or (lambda _name: lambda _done, _total: None)
-        with store.create(path, kind=KIND, made_by=about, overwrite=overwrite) as staging, _named_as(path, staging):
+        with store.create(path, kind=KIND, made_by=about, overwrite=overwrite) as staging, named_as(path, staging):
             corpus = Corpus.build(
-                documents, staging / _CORPUS, chunk_words=chunk_words, chunk_overlap=chunk_overlap, made_by=made_by
+                documents, staging / CORPUS, chunk_words=chunk_words, chunk_overlap=chunk_overlap, made_by=made_by
             )
 
             def lexical(name: str, read: Iterable[Document]) -> None:
@@ -172,6 +170,46 @@ class Index:
             self._open[name] = opener.open(self.path / name, self.corpus)
         return self._open[name]
 
+    @property
+    def cannot_change(self) -> str | None:
+        """Why documents cannot be added or removed; None where they can."""
+        return cannot_change(self.retrievers)
+
+    def holds(self, doc_id: str) -> bool:
+        """Whether there is a document of that id; in a chunked index chunks are none."""
+        return (f"{doc_id}{CHUNK_MARK}0" if self.corpus.chunked else doc_id) in self.corpus
+
+    def change(self, add: Iterable[Document] = (), remove: Iterable[str] = ()) -> Index:
+        """Add and remove documents, all or none, and open what the folder then holds. No model is trained.
+
+        The index is written anew beside the old one and takes its place: a process killed meanwhile leaves the old one,
+        and other processes that have it open go on with that. What it holds then is what `build` makes of the same
+        documents, those that were added last at the end. BM25 is counted anew over the whole corpus, so that many
+        documents are better added at once; of a dense part only those added are encoded.
+
+        Args:
+            add: with ids that are not there, or are among those removed.
+            remove: ids of documents.
+
+        Returns:
+            The index as it is now; this one stays what it was.
+
+        Raises:
+            FixedIndexError: one of its retrievers cannot be changed.
+            UsageError: an id that is there already, or none would be left.
+            UnknownDocumentError: a document to remove is not there.
+            RecordError: a document cannot be stored, or its id comes twice.
+            LockedError: another process is changing it.
+        """
+        dense = self._open.get("dense")
+        encoder = change(self.path, Change(tuple(add), frozenset(remove)), dense)
+        changed = Index.open(self.path)
+        if encoder is not None:
+            from retgen.dense import DenseRetriever
+
+            changed._open["dense"] = DenseRetriever.open(self.path / "dense", changed.corpus, encoder=encoder)
+        return changed
+
     def search(
         self,
         queries: Sequence[Query],
@@ -227,37 +265,3 @@ class Index:
 
     def __repr__(self) -> str:
         return f"Index({len(self)} {'chunks' if self.corpus.chunked else 'documents'}, {', '.join(self.retrievers)})"
-
-
-def metadata_filter(conditions: Mapping[str, str]) -> DocumentFilter:
-    """A filter that keeps documents whose metadata have all of these values; for a list, one of its values.
-
-    Values are compared as text, so ``{"year": "1999"}`` also finds the number 1999.
-
-    Example:
-        >>> keep = metadata_filter({"year": "1999"})
-        >>> keep(Document("a", "", metadata={"year": 1999})), keep(Document("b", "", metadata={"year": [1998]}))
-        (True, False)
-    """
-
-    def keep(document: Document) -> bool:
-        return all(wanted in _as_texts(document.metadata.get(name)) for name, wanted in conditions.items())
-
-    return keep
-
-
-def _as_texts(value: object) -> list[str]:
-    if value is None:
-        return []
-    return [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
-
-
-@contextlib.contextmanager
-def _named_as(path: str | Path, staging: Path) -> Iterator[None]:
-    """Errors name the folder that was asked for, not the one it is being built in."""
-    try:
-        yield
-    except RetgenError as error:
-        if error.where is not None:
-            error.where = error.where.replace(str(staging), str(path))
-        raise
