@@ -11,7 +11,11 @@ from typer.testing import CliRunner, Result
 
 from retgen import almanac
 from retgen.cli import app
+from retgen.cli.demo_pipeline import write_pipeline
+from retgen.corpus import Corpus
+from retgen.index import Index
 from retgen.recipes import load_recipe, make_report, run_recipe
+from retgen.server import open_parts, read_settings
 
 # The built-in recipe asks all its test questions three times over, which takes a minute.
 SHORT = """
@@ -116,9 +120,36 @@ def test_json_is_all_of_standard_output_and_nothing_is_trained_twice(kept: Path)
 @pytest.mark.parametrize("scale", ["local", "tiny"])
 def test_the_built_in_recipe_has_what_the_demo_asks(scale: str, tmp_path: Path) -> None:
     recipe = load_recipe("almanac", scale=scale)
-    assert {"almanac-collection", "contexts", "unigen-train"} <= set(command._folders(recipe, tmp_path))
+    assert {"almanac-collection", "contexts", "unigen-train"} <= set(command._folders(recipe, tmp_path, "unigen-base"))
     assert {"bm25", "unigen-base", "unigen-iter"} <= set(recipe.rows)
     assert {"R@1", "R@10", "MRR@10", "EM", "F1"} <= {column.key for column in recipe.columns}
+
+
+@pytest.mark.usefixtures("short")
+def test_what_is_kept_can_be_served(kept: Path) -> None:
+    result = run("--out", kept)
+    assert f"retgen serve {kept / 'pipeline.yaml'}" in result.stderr
+    settings = read_settings(kept / "pipeline.yaml").pipeline
+    parts = open_parts(settings.model_copy(update={"device": "cpu"}))
+    assert parts.document_count == len(almanac.documents())
+    assert (parts.retriever, parts.answerer_kind, parts.reranker) == ("unigen", "unigen", None)
+
+
+def test_the_pipeline_names_the_models_of_the_built_in_recipes(tmp_path: Path) -> None:
+    place = tmp_path / "demo"
+    trained = command._folders(load_recipe("almanac"), place, "unigen-base")
+    reranking = command._folders(load_recipe("almanac-jpr"), place / "re-ranking", "jpr")
+    Corpus.build(almanac.documents()[:5], trained["almanac-collection"] / "corpus")
+    reranking["combination"].mkdir(parents=True)
+    (reranking["combination"] / "tuning.json").write_text('{"generator_weight": 0.35}', encoding="utf-8")
+    for folder in ("cross-encoder-train", "query-generator-train"):
+        (reranking[folder] / folder.removesuffix("-train")).mkdir(parents=True)
+    settings = read_settings(write_pipeline(place, trained, reranking)).pipeline
+    assert (settings.reranker, settings.generator_weight) == ("jpr", 0.35)
+    assert settings.model == place / trained["unigen-train"].relative_to(place) / "unigen"
+    assert Path(str(settings.cross_encoder)) == reranking["cross-encoder-train"] / "cross-encoder"
+    assert Path(str(settings.generator)) == reranking["query-generator-train"] / "query-generator"
+    assert len(Index.open(settings.index)) == 5
 
 
 @pytest.mark.slow

@@ -96,10 +96,12 @@ def test_lookahead_is_rank_by_rank_at_least_beam_and_tells_the_truth(round_: int
             found = ahead.documents[query].tolist()
             assert len(set(found)) == len(found)
             assert ahead.scores[query] == pytest.approx([truth[number] for number in found], abs=1e-4), case
-        assert case.k > case.num_beams or len(model.passes) <= len(beam_model.passes), case
-        fewer += len(model.passes) < len(beam_model.passes)
+        ends, beam_ends = (sum(tails for _, tails in passes) for passes in (model.passes, beam_model.passes))
+        fewer += ends < beam_ends  # the best k are read first, and make others hopeless
+        if case.k == case.num_beams:
+            assert len(model.passes) <= len(beam_model.passes), case
     assert better  # it is not the same search
-    assert fewer > PER_ROUND // 10 or rule == "trie"  # where beam too is done with what is unique
+    assert fewer or rule == "trie"  # where nothing is read to its end
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -286,13 +288,13 @@ def test_a_shared_docid_gives_its_documents_in_the_stated_order() -> None:
     assert found(allowed_documents=[2, 3, 4]) == [[2, 3]] * 3
 
 
-@pytest.mark.parametrize("strategy", ["lookahead", "exact"])
+@pytest.mark.parametrize("strategy", ["beam", "lookahead", "exact"])
 def test_one_document_is_read_in_one_pass(strategy: str) -> None:
     model = HashRows(2, VOCAB)
     tree = PrefixTree.build([[5, 7, 6, EOS]], eos_token_id=EOS)
     hits = search(model, tree, start_token_id=START, k=3, strategy=strategy)
     assert [row.tolist() for row in hits.documents] == [[0], [0]]
-    assert model.passes == ([(0, 2)] if strategy == "lookahead" else [])
+    assert model.passes == ([] if strategy == "exact" else [(0, 2)])
 
 
 def test_the_first_step_reads_one_row_per_query() -> None:

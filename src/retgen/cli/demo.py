@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retgen.cli.ask_unigen import answer_in_passage, print_alongside
+from retgen.cli.demo_pipeline import PIPELINE, write_pipeline
 from retgen.cli.recipe_progress import duration, recipe_progress
 from retgen.cli.run import INTERRUPTED, write_rows
 from retgen.cli.running import messages, results, write_json
@@ -30,6 +31,7 @@ RERANKING = "almanac-jpr"
 RERANKED = "re-ranking"
 """Where, in the demo's folder, the second recipe is kept."""
 _ROW = "unigen-base"
+_RERANKING_ROW = "jpr"
 _ASKED = {"named": 1, "entity-free": 2}
 _TELLS = {"named": "names its entity", "entity-free": "names no entity"}
 _PASSAGES_SHOWN = 2
@@ -65,6 +67,8 @@ def demo(
             if not as_json:
                 sys.stdout.write("\n\n")
             _show(recipes[1], place / RERANKED, start, as_json)
+            if out is not None:
+                _keep_pipeline(recipes, place)
         except KeyboardInterrupt:
             kept = (
                 f"What is finished is kept in {out}: run the same command again to go on" if out else "Nothing is kept"
@@ -73,7 +77,7 @@ def demo(
             raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"The demo took {duration(time.monotonic() - start)}", err=True)
     if out is not None:
-        typer.echo(f"Everything is kept in {out}", err=True)
+        typer.echo(f"Everything is kept in {out}. To ask it: retgen serve {out / PIPELINE}", err=True)
 
 
 def _show(recipe: Recipe, place: Path, start: float, as_json: bool) -> None:
@@ -116,7 +120,7 @@ def _ask(recipe: Recipe, place: Path, as_json: bool) -> None:
     from retgen.recipes.collections import read_connectors
 
     quiet_transformers()
-    folders = _folders(recipe, place)
+    folders = _folders(recipe, place, _ROW)
     corpus = Corpus.open(folders["almanac-collection"] / "corpus")
     system = UniGen.open(folders["unigen-train"] / "unigen", corpus_fingerprint=corpus.fingerprint)
     asked = _chosen(folders["almanac-collection"])
@@ -130,11 +134,19 @@ def _ask(recipe: Recipe, place: Path, as_json: bool) -> None:
             _print(corpus, group, triplet, answer, hits)
 
 
-def _folders(recipe: Recipe, place: Path) -> Mapping[str, Path]:
+def _keep_pipeline(recipes: Sequence[Recipe], place: Path) -> None:
+    write_pipeline(
+        place,
+        _folders(recipes[0], place, _ROW),
+        _folders(recipes[1], place / RERANKED, _RERANKING_ROW),
+    )
+
+
+def _folders(recipe: Recipe, place: Path, name: str) -> Mapping[str, Path]:
     """Kind of stage → its finished folder, of all that the row of the first seed needs."""
     from retgen.recipes.plan import Planner
 
-    row = Planner(recipe, None).row(_ROW, recipe.seeds[0])
+    row = Planner(recipe, None).row(name, recipe.seeds[0])
     return {planned.kind.name: place / "stages" / planned.folder_name for planned in row.stages()}
 
 

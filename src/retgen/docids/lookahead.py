@@ -1,8 +1,9 @@
-"""Beam search in few passes: docids are read to their ends together, once nothing is left to choose between.
+"""Beam search that keeps all it reads, and reads no more than may be kept.
 
-The beams are those of `beam`, until each beam of a query has one docid left before it. From there on `beam` would only
-read these docids out, token by token, and drop none; here they are read in one pass. So every docid that `beam`
-finishes is scored here too, and the result is rank by rank at least as good.
+The beams are those of `beam`, and as there their docids are read to the ends together once each beam of a query has one
+docid left before it. Then they part: here a docid counts as soon as its score is known, also one that ends outside the
+best ``num_beams``, and the k best are read first, since they show which of the others are hopeless. So every docid that
+`beam` finishes is scored here too, and the result is rank by rank at least as good.
 
 Two other ways come to mind. Freeing the place of a beam whose prefix became unique would let others take it, which
 might push out what `beam` keeps. Reading its docid at once would find more, but most of the work is reading docids, and
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retgen.docids.beam import next_slots
+from retgen.docids.beam import decided, next_slots
 from retgen.docids.slots import NONE, Beams, Ended, Found, Slots
 
 if TYPE_CHECKING:
@@ -66,11 +67,8 @@ def _to_end(slots: Slots, beams: Beams, found: Found, k: int) -> npt.NDArray[np.
     With fewer than k docids known there is no telling which beams are hopeless. So the k best are read first, which
     are all there are in most searches, and the others go on by a token; what can still be kept of these comes next.
     """
-    unique = beams.unique(slots)
-    undecided = np.zeros(len(found.scores), dtype=bool)
-    undecided[slots.query[~unique]] = True
     rank = np.arange(len(slots.query)) - np.searchsorted(slots.query, slots.query)
-    return unique & ~undecided[slots.query] & ((found.worst[slots.query] > NONE) | (rank < k))
+    return decided(slots, beams) & ((found.worst[slots.query] > NONE) | (rank < k))
 
 
 def _worth_going_on(slots: Slots, beams: Beams, found: Found) -> Slots:

@@ -20,6 +20,11 @@ def as_rows(session: DecoderSession | RowSession) -> RowSession:
     return session if isinstance(session, RowSession) else FilledRows(session)
 
 
+def reads_to_end(session: RowSession) -> bool:
+    """Whether it reads tails: all but a `FilledRows` over a session without a `score` method."""
+    return not isinstance(session, FilledRows) or isinstance(session.session, ScoringSession)
+
+
 class FilledRows:
     """A `RowSession` over a session whose queries all have equally many rows.
 

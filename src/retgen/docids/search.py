@@ -57,8 +57,8 @@ def search(
             other docids and on the filter; it is no confidence.
         strategy: ``"beam"``: beam search that returns, under ``model``, what
             ``generate(prefix_allowed_tokens_fn=…, length_penalty=0.0)`` does, hit for hit. ``"lookahead"``: the same
-            beams, but docids are scored to their ends together as soon as all beams' prefixes are unique: a few steps,
-            and rank by rank at least ``beam``'s scores. ``"exact"``: best first, by the bound that log-probabilities
+            beams, but every docid that is read counts, and no more are read than may be kept: rank by rank at least
+            ``beam``'s scores. ``"exact"``: best first, by the bound that log-probabilities
             only fall; the k best documents of all, with a `Certificate` for each query, or the best so far.
         early_stopping: ``beam`` only, and as in ``generate``: False goes on until no open docid can beat the worst kept
             one, True stops as soon as ``num_beams`` docids are finished.

@@ -107,6 +107,14 @@ class Beams:
         alone[~alone] = self._view.remaining(slots.state[~alone]) == 1
         return alone
 
+    def ends(self, slots: Slots) -> Ended:
+        """The docids that beams which are ahead lead to, and their scores: those that end sooner first."""
+        log_probs = self._rests.log_probs(slots.ahead, self._depth)
+        # Token by token, as the beams themselves would go.
+        totals = np.cumsum(np.concatenate([slots.score[:, None], log_probs], axis=1), axis=1, dtype=np.float32)
+        order = np.argsort(self._rests.last_depth(slots.ahead), kind="stable")
+        return Ended(slots.query[order], self._rests.leaves(slots.ahead)[order], totals[order, -1])
+
     def step(self, slots: Slots, width: int, to_end: Bools | None = None) -> tuple[Candidates, Ended]:
         """Read one token more.
 
@@ -208,6 +216,21 @@ class _Rests:
         self._tokens = np.concatenate([self._tokens, tokens])
         self._log_probs = np.concatenate([self._log_probs, log_probs])
         return numbers
+
+    def log_probs(self, numbers: Int64s, depth: int) -> Float32s:
+        """Log-probabilities of all that is left of rests from a depth on ``(n, most)``, 0 behind their ends."""
+        first = self._zero[numbers] + depth
+        places = first[:, None] + np.arange(int((self._last[numbers] - first).max(initial=-1)) + 1)
+        inside = places <= self._last[numbers, None]
+        return np.where(inside, self._log_probs[np.where(inside, places, 0)], np.float32(0))
+
+    def last_depth(self, numbers: Int64s) -> Int64s:
+        """The depth of the last token of rests."""
+        return self._last[numbers] - self._zero[numbers]
+
+    def leaves(self, numbers: Int64s) -> Int64s:
+        """The leaves that rests lead to."""
+        return self._leaves[numbers]
 
     def at(self, numbers: Int64s, depth: int) -> tuple[Int64s, Float32s, Int64s]:
         """Token and log-probability of rests at a depth, and the leaf where it is the last, else −1."""

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 import retgen
 from retgen.errors import RetgenError
-from retgen.server import chat, health, routes
+from retgen.server import chat, health, page, routes
 from retgen.server.asking import request_id
 from retgen.server.failures import failure, http_failure, invalid
 from retgen.server.guard import Guard
@@ -60,7 +60,7 @@ def create_app(service: Service, access: AccessSettings | None = None) -> FastAP
         redirect_slashes=False,
     )
     app.state.service = service
-    for module in (routes, chat, health):
+    for module in (routes, chat, health, page):
         app.include_router(module.router)
     app.add_exception_handler(RetgenError, _named)
     app.add_exception_handler(RequestValidationError, _invalid)
