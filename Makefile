@@ -15,10 +15,10 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types bench lock clean
+.PHONY: help setup demo serve-demo test lint types bench lock clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name what; do printf '%-14s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name what; do printf '%-16s %s\n' "$$name" "$$what"; done
 	@echo
 	@echo "  PYTHON=python3.12 chooses the interpreter, WORKERS=4 the test processes, PYTEST_ARGS='-k bm25' what pytest gets."
 
@@ -39,6 +39,11 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP) ## the whole story on the embedded data
 	@$(BIN)/retgen demo
+
+# The demo's artefacts are made once and kept; the server starts on them from then on.
+serve-demo: $(STAMP) ## the demo, kept in runs/demo, then its answer service and page at http://127.0.0.1:8000
+	@[ -f runs/demo/pipeline.yaml ] || $(BIN)/retgen demo --out runs/demo
+	@$(BIN)/retgen serve runs/demo/pipeline.yaml
 
 # One thread a process: two processes with two threads each would fight over two cores.
 # In the files' own order: sorted by their number of tests, the files of few long tests would come last, on one process.

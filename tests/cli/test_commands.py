@@ -22,7 +22,7 @@ from retgen.index import Index
 from retgen.types import Document
 
 COMMANDS = [
-    *("index", "search", "ask", "eval", "verify", "demo", "pseudo-queries", "run", "report", "curves"),
+    *("index", "search", "ask", "eval", "verify", "demo", "pseudo-queries", "run", "report", "curves", "mcp"),
     *("train unigen", "train bi-encoder"),
 ]
 

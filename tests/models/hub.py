@@ -1,4 +1,4 @@
-"""A hub on this machine: as much of the Hugging Face Hub's HTTP interface as uploading a model asks for.
+"""A hub on this machine: as much of the Hugging Face Hub's HTTP interface as uploading and downloading a model ask for.
 
 It takes every file in the commit itself ("regular"), where the real one asks for large files apart.
 """
@@ -6,6 +6,7 @@ It takes every file in the commit itself ("regular"), where the real one asks fo
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+COMMIT = "1" * 40
+
+
+def _oid(content: bytes) -> str:
+    """Git's name of a file."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 @dataclass
@@ -27,13 +35,15 @@ class Hub:
 
     url: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
+    created: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
 
-    def answer(self, method: str, path: str, body: bytes) -> dict[str, Any] | None:
+    def answer(self, method: str, path: str, body: bytes) -> dict[str, Any] | list[dict[str, Any]] | None:
         """The JSON it answers; None for what it does not know."""
         self.requests.append((method, path.partition("?")[0]))
         if path == "/api/repos/create":
             name = json.loads(body)
+            self.created.append(name)
             return {"url": f"{self.url}/{name.get('organization', 'someone')}/{name['name']}"}
         if path.endswith("/preupload/main"):
             asked = json.loads(body)["files"]
@@ -45,8 +55,22 @@ class Hub:
                 if line["key"] == "file":
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
             repository = path.removeprefix("/api/models/").removesuffix("/commit/main")
-            return {"commitUrl": f"{self.url}/{repository}/commit/1", "commitOid": "1" * 40, "success": True}
+            return {"commitUrl": f"{self.url}/{repository}/commit/1", "commitOid": COMMIT, "success": True}
+        if path.startswith("/api/models/") and path.partition("?")[0].endswith(("/revision/main", f"/tree/{COMMIT}")):
+            if "/tree/" in path:
+                return [
+                    {"type": "file", "path": name, "size": len(content), "oid": _oid(content)}
+                    for name, content in self.files.items()
+                ]
+            repository = path.removeprefix("/api/models/").removesuffix("/revision/main")
+            return {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.files]}
         return None
+
+    def file(self, path: str) -> bytes | None:
+        """The content of ``/owner/name/resolve/<commit or main>/file``; None for other paths."""
+        _, found, rest = path.partition("?")[0].partition("/resolve/")
+        revision, _, name = rest.partition("/")
+        return self.files.get(name) if found and revision in ("main", COMMIT) else None
 
 
 @contextmanager
@@ -57,13 +81,21 @@ def local_hub() -> Iterator[Hub]:
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            found = hub.answer(self.command, self.path, body)
-            sent = json.dumps(found if found is not None else {"error": "not found"}).encode()
-            self.send_response(200 if found is not None else 404)
+            content = hub.file(self.path)
+            found = hub.answer(self.command, self.path, body) if content is None else None
+            sent = (
+                content if content is not None else json.dumps(found if found is not None else {"error": "no"}).encode()
+            )
+            self.send_response(200 if (content, found) != (None, None) else 404)
             self.send_header("Content-Type", "application/json")
+            if "/resolve/" in self.path and content is None:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            if content is not None:
+                self.send_header("X-Repo-Commit", COMMIT)
+                self.send_header("ETag", f'"{_oid(content)}"')
             self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
-            if self.command != "HEAD":
+            if self.command != "HEAD":  # which asks for the length alone
                 self.wfile.write(sent)
 
         do_GET = do_HEAD = do_POST = _answer  # noqa: N815 — the server looks for these names

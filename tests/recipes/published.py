@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForSequenceClassification,
     GPT2Config,
@@ -115,13 +117,7 @@ def save_models(folder: Path) -> None:
     """Tiny checkpoints with random weights: a T5, a decoder-only language model, a cross-encoder."""
     torch.manual_seed(0)
     save_seq2seq(folder / "t5")
-    words = wordpiece_tokenizer()
-    bert = BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=512, num_labels=1, pad_token_id=words.pad_token_id,
-    )  # fmt: skip
-    BertForSequenceClassification(bert).save_pretrained(folder / "cross-encoder")
-    words.save_pretrained(folder / "cross-encoder")
+    _save_cross_encoder(folder / "cross-encoder")
     pieces = byte_level_tokenizer()
     gpt = GPT2Config(
         vocab_size=len(pieces), n_embd=16, n_layer=1, n_head=2, n_positions=1024,
@@ -129,6 +125,16 @@ def save_models(folder: Path) -> None:
     )  # fmt: skip
     GPT2LMHeadModel(gpt).save_pretrained(folder / "causal")
     pieces.save_pretrained(folder / "causal")
+
+
+def _save_cross_encoder(folder: Path) -> None:
+    words = wordpiece_tokenizer()
+    bert = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=512, num_labels=1, pad_token_id=words.pad_token_id,
+    )  # fmt: skip
+    BertForSequenceClassification(bert).save_pretrained(folder)
+    words.save_pretrained(folder)
 
 
 def save_unigen_models(folder: Path) -> None:
@@ -145,6 +151,21 @@ def save_unigen_models(folder: Path) -> None:
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=128
     )
     save_encoder(folder / "bert", bert)
+
+
+def save_answering_models(folder: Path) -> None:
+    """Those of UniGen's tables, a BART and a cross-encoder."""
+    save_unigen_models(folder)
+    pieces = byte_level_tokenizer()
+    bart = BartConfig(
+        vocab_size=len(pieces), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=128,
+        pad_token_id=pieces.pad_token_id, bos_token_id=pieces.bos_token_id, eos_token_id=pieces.eos_token_id,
+        decoder_start_token_id=pieces.eos_token_id,
+    )  # fmt: skip
+    BartForConditionalGeneration(bart).save_pretrained(folder / "bart")
+    pieces.save_pretrained(folder / "bart")
+    _save_cross_encoder(folder / "cross-encoder")
 
 
 def _spread(questions: Sequence[AlmanacQuestion], most: int) -> list[AlmanacQuestion]:

@@ -9,6 +9,7 @@ import pytest
 from retgen.errors import UsageError
 from retgen.recipes import load_recipe
 from retgen.recipes.plan import Planner
+from retgen.recipes.writers import Author
 from tests.recipes import toy_stages  # noqa: F401  (registers the kinds)
 
 BASE = """\
@@ -51,6 +52,20 @@ def test_what_it_says_is_laid_over_the_other(tmp_path: Path) -> None:
     assert recipe.seeds == [0, 1, 2]
     assert recipe.params_of("numbers") == {"questions": 5, "mean": 4}
     assert list(recipe.rows) == ["one"]
+
+
+def test_a_published_number_may_be_left_out(tmp_path: Path) -> None:
+    base = BASE.replace("two: {needs: [other]}", "two: {needs: [other], published: {R@1: 0.5, R@5: 0.6}}")
+    base = base.replace("columns: [R@1]", "columns: [R@1, R@5]")
+    own = "extends: base.yaml\nname: own\nrows:\n  two: {published: {R@5: , R@1: 0.7}}\ncolumns: [R@1]\n"
+    assert load_recipe(_written(tmp_path, own, base)).rows["two"].published == {"R@1": 0.7}
+
+
+def test_what_a_writer_adds_may_be_left_out_too(tmp_path: Path) -> None:
+    base = f"{BASE}written:\n  rows:\n    three: {{needs: [other]}}\n    four: {{needs: [other]}}\n"
+    path = _written(tmp_path, "extends: base.yaml\nname: own\nwritten:\n  rows:\n    three:\n", base)
+    assert list(load_recipe(path, author=Author(model="some/model")).rows) == ["one", "two", "four"]
+    assert list(load_recipe(path).rows) == ["one", "two"]
 
 
 def test_the_others_scales_are_its_own(tmp_path: Path) -> None:

@@ -328,8 +328,41 @@ class TestTable:
         told = json.loads(report.render("json"))["contrasts"]
         assert [(each["row"], each["other"]) for each in told] == [("high", "same"), ("same", "low"), ("low", "high")]
 
-    def test_a_contrast_of_a_row_that_is_not_there_is_named(self, numbers: Folder) -> None:
-        numbers.write({"contrasts": [["high", "smae"]]}, base=NUMBERS)
+    def test_contrasts_stand_under_their_headings(self, numbers: Folder) -> None:
+        groups = {"First part": [["same", "low"]], "Second part": [["high", "same"]], "Both": [["high", "low"]]}
+        numbers.write({"contrasts": {**groups, "Again": [["same", "low"]]}}, base=NUMBERS)
+        report = _run(numbers, 0, 1)
+        read = make_report(load_results(numbers.out))
+        assert read.headings == report.headings
+        told = read.render_differences("md").partition("Rows against each other")[2]
+        names = [line.split("|")[1].strip() for line in told.splitlines() if "−" in line or "| *" in line]
+        assert names == [
+            "*First part*", "same − Low", "*Second part*", "high − same", "*Both*", "high − Low", "*Again*",
+            "same − Low",
+        ]  # fmt: skip
+        # Tested once, however often it is shown: three tests are corrected for.
+        found = report.contrasts["R@1"]
+        assert len(found) == 3
+        assert found["same", "low"].difference + found["high", "same"].difference == pytest.approx(
+            found["high", "low"].difference
+        )
+        content = json.loads(read.render("json"))["contrasts"]
+        assert [each["heading"] for each in content] == ["First part", "Second part", "Both", "Again"]
+
+    def test_a_table_from_before_there_were_headings_is_read(self, numbers: Folder) -> None:
+        numbers.write({"contrasts": [["high", "same"]]}, base=NUMBERS)
+        report = _run(numbers, 0)
+        path = numbers.out / "results" / "_table.json"
+        content = json.loads(path.read_text())
+        for older in ([["high", "same"]], None):
+            changed = {key: value for key, value in content.items() if key != "contrasts"}
+            path.write_text(json.dumps(changed if older is None else {**changed, "contrasts": older}))
+            found = make_report(load_results(numbers.out)).contrasts
+            assert found == (report.contrasts if older else {})
+
+    @pytest.mark.parametrize("contrasts", [[["high", "smae"]], {"Parts": [["high", "smae"]]}])
+    def test_a_contrast_of_a_row_that_is_not_there_is_named(self, numbers: Folder, contrasts: Any) -> None:
+        numbers.write({"contrasts": contrasts}, base=NUMBERS)
         with pytest.raises(UsageError, match=r"unknown row 'smae'\. Did you mean 'same'"):
             _run(numbers, 0)
 

@@ -1,84 +1,61 @@
-"""The recipes of UniGen's tables at the paper's size: every row and stage over small files in the published formats."""
+"""The recipes of UniGen's tables at the paper's size: every row and stage over small files in the published formats.
+
+The answering table of a collection stands on the stages of its retrieval table: so do their tests.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from retgen.answer.folder import open_reader
 from retgen.cli import app
 from retgen.connect.files import read_texts
 from retgen.corpus import Corpus
 from retgen.docids.table import DocidTable
+from retgen.formats import read_run
 from retgen.formats.jsonl import read_triplets
 from retgen.generative.unigen import UniGen
 from retgen.recipes import load_recipe, load_results, make_report, run_recipe, unigen
 from retgen.recipes.collections import read_questions
+from retgen.recipes.measuring import read_answers
+from retgen.recipes.plan import Planner
+from retgen.recipes.report import Report
 from retgen.recipes.sources import builtin_recipes
 from retgen.recipes.writers import Author
 from retgen.train.examples import UniGenExample, pretraining_examples
 from retgen.types import DocumentSource, Triplet
 from tests.llm.serving import MODEL, save_chat_model, served
 from tests.recipes import published
+from tests.recipes.paper_tables import TABLE_1, TABLE_2, TABLE_3, lines
+from tests.recipes.paper_tables import published as published_in
 
 pytest.importorskip("faiss")
 pytest.importorskip("sentence_transformers")
 
-TABLE_1 = """\
-BM25	25.70	53.28	65.85	37.79	45.36	72.86	81.72	57.18
-DocT5Query	31.14	60.04	68.29	42.93	49.43	76.25	84.10	60.81
-DPR	36.96	70.92	80.18	50.69	60.25	82.60	86.97	69.90
-ANCE	37.70	72.34	81.52	51.70	61.45	84.25	88.71	71.30
-DSI-Semantic	28.84	46.22	52.94	36.60	46.70	66.34	70.79	54.73
-DSI-QG	35.41	68.38	73.34	46.48	59.52	78.35	81.93	67.94
-NCI	37.89	72.23	77.39	49.41	63.00	84.61	88.90	71.77
-Ultron-PQ	37.38	72.07	78.09	51.47	63.54	85.01	86.34	72.68
-UniGen-Base	38.75	72.69	79.07	52.64	63.71	86.39	88.74	72.81
-UniGen-Iter	42.34	75.99	81.85	56.38	64.92	88.15	90.01	74.61"""
-TABLE_2 = {"UniGen-Base": (44.06, 53.39), "UniGen-Iter": (57.83, 67.24)}
-TABLE_3 = """\
-UniGen-Base	38.75	79.07	17.02	21.90
-UniGen-Base w/o shared encoder	37.89	78.69	16.49	21.30
-UniGen-Base w/o Q-Connector	36.14	77.58	12.32	15.98
-UniGen-Base w/o D-Connector	37.44	78.25	15.06	18.74
-UniGen-Iter	42.34	81.85	24.46	30.31
-UniGen-Iter w/o shared encoder	41.76	81.29	23.72	29.71
-UniGen-Iter w/o Q-Connector	37.43	78.66	21.21	26.39
-UniGen-Iter w/o D-Connector	41.28	81.59	22.35	27.54"""
 RANKS = ("R@1", "R@5", "R@10", "MRR@10")
 
 
-def _lines(table: str) -> dict[str, list[float]]:
-    rows = (line.split("\t") for line in table.splitlines())
-    return {label: [float(value) for value in values] for label, *values in rows}
-
-
-def _published(name: str) -> dict[str, dict[str, float]]:
-    """Label → column → per cent, of all rows that have published numbers."""
-    found = {}
-    for row in load_recipe(name).rows.values():
-        if row.published:
-            numbers = {key: value for key, value in row.published.items() if key != "parameters"}
-            found[row.label] = {key: round(100 * float(value), 2) for key, value in numbers.items()}
-    return found
-
-
 def test_the_published_numbers_are_the_papers() -> None:
-    tables = {"unigen-msmarco": _published("unigen-msmarco"), "unigen-nq": _published("unigen-nq")}
-    one, three = _lines(TABLE_1), _lines(TABLE_3)
+    tables = {"unigen-msmarco": published_in("unigen-msmarco"), "unigen-nq": published_in("unigen-nq")}
+    one, three = lines(TABLE_1), lines(TABLE_3)
     for label, values in one.items():
         for name, own in (("unigen-msmarco", values[:4]), ("unigen-nq", values[4:])):
             assert [tables[name][label][key] for key in RANKS] == own, (name, label)
     for label, values in three.items():
         found = tables["unigen-msmarco"][label]
         assert [found[key] for key in ("R@1", "R@10", "BLEU-1", "ROUGE-L")] == values, label
-    for label, pair in TABLE_2.items():
-        assert (tables["unigen-nq"][label]["EM"], tables["unigen-nq"][label]["F1"]) == pair
+    for label, values in lines(TABLE_2).items():
+        if label.startswith("UniGen"):
+            assert [tables["unigen-nq"][label][key] for key in ("EM", "F1")] == values[2:]
     assert set(tables["unigen-msmarco"]) == {*one, *three}
     assert set(tables["unigen-nq"]) == set(one)
 
@@ -97,7 +74,41 @@ def test_they_load(name: str, scale: str) -> None:
     assert len(trained) == 8
     assert all("BM25 context" in row.label for row in trained)
     names = [row.label for row in written.rows.values() if row.section == "UniGen, connectors by some/model"]
-    assert set(names) == set(_lines(TABLE_3))
+    assert set(names) == set(lines(TABLE_3))
+
+
+@pytest.fixture(scope="module")
+def nq(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data of Natural Questions, and small checkpoints in the place of the hub's."""
+    home = tmp_path_factory.mktemp("nq")
+    published.write_dpr(home / "data", questions=30)
+    published.save_answering_models(home / "data" / "models")
+    return home
+
+
+@pytest.fixture(scope="module")
+def msmarco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data of MS MARCO QnA, and small checkpoints in the place of the hub's."""
+    home = tmp_path_factory.mktemp("msmarco")
+    published.write_msmarco_qna(home / "data")
+    published.save_answering_models(home / "data" / "models")
+    return home
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """What the command line is told of a language model, which is served as long as the tests last."""
+    place = tmp_path_factory.mktemp("chat")
+    save_chat_model(place, positions=4096)
+    with served(place) as url:
+        yield ["--writer", "chat", "--endpoint", url, "--model", MODEL, "--max-tokens", "6"]
+
+
+def _beside(home: Path) -> Path:
+    """An output folder for answers, with the stages that the retrieval table has made there: as the docs do it."""
+    if (home / "out" / "stages").exists():
+        shutil.copytree(home / "out" / "stages", home / "answers" / "stages", copy_function=os.link)
+    return home / "answers"
 
 
 def _stage(out: Path, name: str) -> Path:
@@ -129,11 +140,9 @@ def _check_rows(rows: dict[str, dict[str, Any]], wanted: Iterable[str], answered
 
 
 @pytest.mark.slow
-def test_natural_questions_runs_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_natural_questions_runs_every_row(nq: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    data, out = tmp_path / "data", tmp_path / "out"
-    published.write_dpr(data, questions=30)
-    published.save_unigen_models(data / "models")
+    data, out = nq / "data", nq / "out"
     in_blocks: list[bool] = []
 
     def watched(
@@ -162,17 +171,12 @@ def test_natural_questions_runs_every_row(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_ms_marco_runs_every_row_with_connectors_of_a_language_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    msmarco: Path, chat: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    data, out = tmp_path / "data", tmp_path / "out"
-    published.write_msmarco_qna(data)
-    published.save_unigen_models(data / "models")
-    save_chat_model(tmp_path / "chat", positions=4096)
+    data, out = msmarco / "data", msmarco / "out"
     arguments = ["run", "unigen-msmarco", "--data", str(data), "--scale", "tiny", "--out", str(out), "--json"]
-    with served(tmp_path / "chat") as url:
-        chat = ["--writer", "chat", "--endpoint", url, "--model", MODEL, "--max-tokens", "6"]
-        ran = CliRunner().invoke(app, [*arguments, *chat])
+    ran = CliRunner().invoke(app, [*arguments, *chat])
     assert ran.exit_code == 0, ran.output
     rows = _values(out)
     recipe = load_recipe("unigen-msmarco", author=Author(model=MODEL))
@@ -201,6 +205,88 @@ def test_ms_marco_runs_every_row_with_connectors_of_a_language_model(
 
     table = make_report(load_results(out), resamples=100).render("md")
     assert f"UniGen, connectors by {MODEL}" in table
-    for label, values in _lines(TABLE_3).items():
+    for label, values in lines(TABLE_3).items():
         line = next(line for line in table.splitlines() if line.startswith(f"| {label} (published)"))
         assert f" {values[-1]:.2f} " in line
+
+
+FOUND = {
+    "dpr-fid": "dpr-search", "dsi-fid": "dsi-found", "nci-fid": "nci-found", "ultron-fid": "ultron-found",
+    "bm25-fid": "bm25", "bm25-jpr-fid": "bm25-jpr", "unigen-fid": "base-found", "unigen-jpr-fid": "unigen-jpr",
+    "gold-fid": "gold", "rag-sequence-answers": "dpr-search", "rag-token-answers": "dpr-search",
+}  # fmt: skip
+"""Stage of answers → the stage whose passages it reads."""
+
+
+def _check_answers(out: Path, rows: dict[str, dict[str, Any]], wanted: Iterable[str]) -> None:
+    assert set(rows) == set(wanted)
+    for name, values in rows.items():
+        assert 0 <= values["EM"] <= values["F1"] <= 1, name
+        assert 0 <= values["BLEU-1"] <= 1, name
+        assert 0 <= values["ROUGE-L"] <= 1, name
+        assert ("R@1" in values) == (not name.startswith("closed-book") and name != "prompted"), name
+    assert rows["gold-fid"]["R@1"] == 1.0
+    for answers, first in FOUND.items():
+        found = read_run(_stage(out, first) / "test.run")
+        said = read_answers(_stage(out, answers))
+        assert said
+        assert [answer.passages for answer in said] == [tuple(found.doc_ids(a.query_id)[:2]) for a in said], answers
+    models = {"closed-t5": "t5", "closed-bart": "bart", "rag-sequence": "bart", "rag-token": "bart", "fid": "t5"}
+    for name, kind in models.items():
+        assert open_reader(_stage(out, name) / "reader").model.config.model_type == kind, name
+
+
+@pytest.mark.slow
+def test_natural_questions_answers_in_every_row(nq: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    results = run_recipe("answers-nq", nq / "data", _beside(nq), scale="tiny")
+    rows = {row.row: dict(row.values) for row in results.rows}
+    stages = {row.row: set(row.stages) for row in results.rows}
+    recipe = load_recipe("answers-nq")
+    _check_answers(nq / "answers", rows, [name for name, row in recipe.rows.items() if row.needs])
+    for name in ("closed-book-t5", "closed-book-bart"):
+        assert stages[name] == {"collection", *recipe.rows[name].needs, recipe.rows[name].needs[0] + "-answers"}
+    report = make_report(results, resamples=100)
+    table = report.render("md")
+    for label, values in published_in("answers-nq").items():
+        line = next(line for line in table.splitlines() if line.startswith(f"| {label} (published)"))
+        assert f" {values['EM']:.2f} |" in line
+        assert f" {values['F1']:.2f} |" in line
+    assert (report.against["closed-book-bart"], report.against["rag-token"]) == ("closed-book-t5", "dpr-fid")
+    _check_parts(report)
+
+
+def _check_parts(report: Report) -> None:
+    """Where a gain comes from adds up to the gain."""
+    told = report.render_differences("md")
+    assert told.index("*Retrieval: ") < told.index("*Re-ranking: ") < told.index("*All of it: ")
+    parts = (("bm25-fid", "closed-book-t5"), ("unigen-fid", "bm25-fid"), ("unigen-jpr-fid", "unigen-fid"))
+    for measure in ("EM", "F1"):
+        found = report.contrasts[measure]
+        whole = found["unigen-jpr-fid", "closed-book-t5"].difference
+        assert sum(found[pair].difference for pair in parts) == pytest.approx(whole)
+
+
+@pytest.mark.slow
+def test_ms_marco_answers_in_every_row_with_a_language_model_beside_them(
+    msmarco: Path, chat: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    data, out = msmarco / "data", _beside(msmarco)
+    arguments = ["run", "answers-msmarco", "--data", str(data), "--scale", "tiny", "--out", str(out), "--json"]
+    ran = CliRunner().invoke(app, [*arguments, *chat])
+    assert ran.exit_code == 0, ran.output
+    rows = _values(out)
+    recipe = load_recipe("answers-msmarco", author=Author(model=MODEL))
+    _check_answers(out, rows, [name for name, row in recipe.rows.items() if row.needs])
+    told = {name for name, values in rows.items() if "tokens" in values}
+    assert told == {"prompted", "prompted-jpr", "written-base", "written-iter"}
+    assert rows["prompted-jpr"]["tokens"] > rows["prompted"]["tokens"] > 0
+    # Free answers are calibrated by their words.
+    planned = Planner(recipe, data).stage("written-answers-measured", 0)
+    assert planned.params["right"] == "ROUGE-L"
+    table = make_report(load_results(out), resamples=100).render("md")
+    for label, values in published_in("answers-msmarco").items():
+        line = next(line for line in table.splitlines() if line.startswith(f"| {label} (published)"))
+        assert f" {values['BLEU-1']:.2f} |" in line
+        assert f" {values['ROUGE-L']:.2f} |" in line

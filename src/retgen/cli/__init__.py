@@ -20,6 +20,7 @@ from retgen.cli.evaluate import evaluate
 from retgen.cli.fuse import fuse
 from retgen.cli.index import index
 from retgen.cli.ledger import app as ledger
+from retgen.cli.mcp import mcp
 from retgen.cli.pseudo_queries import pseudo_queries
 from retgen.cli.report import report
 from retgen.cli.rerank import rerank
@@ -54,6 +55,7 @@ app.add_typer(ledger, name="ledger")
 app.command("pseudo-queries")(pseudo_queries)
 app.command("run")(run)
 app.command("report")(report)
+app.command("mcp")(mcp)
 app.command("curves")(curves)
 app.command("serve")(serve)
 app.command("verify")(verify)

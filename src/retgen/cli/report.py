@@ -37,6 +37,17 @@ def report(
             "recipe contrasts, with their intervals.",
         ),
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            help="Write a page: tables, learning curves, rounds, questions compared, failures; one file, nothing from "
+            "elsewhere.",
+        ),
+    ] = None,
+    measure: Annotated[
+        str | None, typer.Option(help="With --html: compare questions by this one [the first that can].")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per row on standard output.")] = False,
 ) -> None:
     """Show a recipe's table: means and deviations over seeds, tests against the baseline.
@@ -50,7 +61,13 @@ def report(
       retgen report seed0/ seed1/ seed2/ --out table.tex
 
       retgen report runs/squad-local --out table.md --out table.tex --out table.csv --out table.html
+
+      retgen report runs/squad-local --html report.html
     """
+    if measure is not None and html is None:
+        raise UsageError("--measure is of the page", where="--measure", mend="Give --html FILE too")
+    if html is not None and (form is not None or out or differences or as_json):
+        raise UsageError("--html writes a page with all tables", where="--html", mend="Leave the other formats out")
     if as_json and (form is not None or out or differences):
         raise UsageError(
             "--json prints rows, not a table",
@@ -63,6 +80,13 @@ def report(
     forms = [chosen_format(form, place) for place in places] or [chosen_format(form, None)]
     merged = load_results(*folders)
     made = make_report(merged, baseline=baseline)
+    if html is not None:
+        from retgen.recipes.page import page
+        from retgen.store import write_atomic
+
+        write_atomic(html, page(merged, made, folders, measure=measure))
+        messages().print(f"{html}: {len(made.rows)} rows", markup=False, highlight=False)
+        return
     if as_json:
         write_rows(merged, made)
         return

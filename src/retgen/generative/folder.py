@@ -39,6 +39,7 @@ class SavedUniGen(NamedTuple):
     docids: ChangingDocids
     settings: UniGenSettings
     history: list[dict[str, float]]
+    made_by: dict[str, object]
 
 
 def write_folder(
@@ -49,6 +50,7 @@ def write_folder(
     settings: UniGenSettings,
     history: Sequence[Mapping[str, float]],
     *,
+    made_by: Mapping[str, object],
     overwrite: bool,
 ) -> None:
     """Write a folder, or one in an old one's place.
@@ -56,7 +58,7 @@ def write_folder(
     Raises:
         ArtefactError: something stands there that may not be replaced, or the disk is full.
     """
-    with store.create(path, kind=KIND, overwrite=overwrite) as staging:
+    with store.create(path, kind=KIND, made_by=made_by, overwrite=overwrite) as staging:
         with no_progress_bars():
             model.save_pretrained(staging / "model")
         tokenizer.save_pretrained(staging / "model")
@@ -94,7 +96,7 @@ def read_folder(path: str | Path, *, corpus_fingerprint: str | None = None, writ
         with no_progress_bars():
             model, tokenizer = load_saved(manifest.path / "model")
         opened.append(_docids(manifest, tokenizer, corpus_fingerprint, write))
-        return SavedUniGen(model, tokenizer, opened[-1], settings, history)
+        return SavedUniGen(model, tokenizer, opened[-1], settings, history, dict(manifest.made_by))
 
     try:
         return store.load(path, kind=KIND, read=parts)

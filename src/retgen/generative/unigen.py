@@ -87,6 +87,8 @@ class UniGen(LivingCollection, Component):
         self.writer = writer
         self.settings = settings or UniGenSettings()
         self.history: list[dict[str, float]] = []
+        self.made_by: dict[str, object] = {}
+        """How it was trained, as JSON values: kept in its folder's manifest and told by its model card."""
 
     def search(self, queries: Sequence[Query], k: int = 10, *, allowed_documents: Iterable[str] | None = None) -> Run:
         """The documents whose docids the retrieval decoder finds most likely.
@@ -254,7 +256,16 @@ class UniGen(LivingCollection, Component):
         target = Path(path).expanduser().resolve()
 
         def write(table: DocidTable) -> None:
-            write_folder(target, self.model, self.tokenizer, table, self.settings, self.history, overwrite=overwrite)
+            write_folder(
+                target,
+                self.model,
+                self.tokenizer,
+                table,
+                self.settings,
+                self.history,
+                made_by=self.made_by,
+                overwrite=overwrite,
+            )
 
         self.docids.write_with(write, target)
 
@@ -285,4 +296,5 @@ class UniGen(LivingCollection, Component):
         saved = read_folder(path, corpus_fingerprint=corpus_fingerprint, write=write)
         system = cls(saved.model, saved.tokenizer, saved.docids, writer=writer, settings=saved.settings, device=device)
         system.history = saved.history
+        system.made_by = saved.made_by
         return system

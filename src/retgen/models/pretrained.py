@@ -92,6 +92,12 @@ def copy_weights(source: nn.Module, target: nn.Module, *, leave_out: str) -> Non
 
 
 def _not_loaded(what: str, path: str | Path, error: Exception) -> FormatError:
+    if not Path(path).exists():
+        return FormatError(
+            f"there is no such folder, and no {what} of this name came from the hub ({_first_line(error)})",
+            where=path,
+            mend="Check the path; for a hub id, that the hub can be reached, or that the model was fetched before",
+        )
     return FormatError(
         f"no {what} can be loaded from here ({_first_line(error)})",
         where=path,

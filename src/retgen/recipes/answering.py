@@ -18,6 +18,7 @@ from retgen.recipes.context import StageContext, StageError
 from retgen.recipes.measuring import answer_of, answer_record, read_outcome, write_outcome
 from retgen.recipes.ranking import choose, outcome_of
 from retgen.recipes.reranker_training import reporter
+from retgen.recipes.reranking import named_model
 from retgen.recipes.stages import stage
 from retgen.store import write_atomic
 from retgen.types import Answer, Query, Run, Triplet
@@ -70,7 +71,7 @@ def reader_train(
         context: of the stage. ``run`` holds a run of the training questions, ``dev`` one of dev questions for
             ``eval_steps``; closed book, which reads no passage, takes neither.
         method: which of them.
-        source: of the weights: a hub id (T5, BART), ``warm:minilm``, ``scratch:tiny``.
+        source: of the weights: a hub id (T5, BART), a folder inside the data, ``warm:minilm``, ``scratch:tiny``.
         copy_head: of a ``warm:`` source.
         frozen_encoder: of a ``warm:`` source: the encoder keeps its weights.
         encoder_layers: of a ``warm:`` source, keep the lowest so many; 0 keeps all.
@@ -122,6 +123,7 @@ def reader_train(
         "decoder_layers": decoder_layers,
     }
     torch.manual_seed(context.seed)
+    source = str(named_model(context, source))
     answerer = ANSWERERS[kind].from_pretrained(
         source,
         texts=texts,

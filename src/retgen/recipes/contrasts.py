@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,18 +20,18 @@ Pair = tuple[str, str]
 
 
 def contrasted(
-    systems: Mapping[str, list[RowResult]], pairs: Sequence[Pair], columns: Sequence[str], resamples: int
+    systems: Mapping[str, list[RowResult]], pairs: Iterable[Pair], columns: Sequence[str], resamples: int
 ) -> dict[str, dict[Pair, Comparison]]:
     """Column → pair → its first row against its second. Holm's correction is over the pairs of one column.
 
     Args:
         systems: row → its results. Pairs of which a row is missing are left out.
-        pairs: of rows.
+        pairs: of rows; one that occurs twice is tested once.
         columns: that are tested, where they have values per question.
         resamples: of intervals.
     """
     found: dict[str, dict[Pair, Comparison]] = {}
-    for row, other in pairs:
+    for row, other in dict.fromkeys(pairs):
         if row in systems and other in systems:
             alone = {row: systems[row], other: systems[other]}
             for column, tested in compared(alone, {row: other}, columns, resamples).items():
@@ -39,12 +39,17 @@ def contrasted(
     return {column: _corrected(tests) for column, tests in found.items()}
 
 
-def contrast_table(rows: Mapping[str, MergedRow], found: Mapping[str, Mapping[Pair, Comparison]]) -> Table:
+def contrast_table(
+    rows: Mapping[str, MergedRow],
+    found: Mapping[str, Mapping[Pair, Comparison]],
+    groups: Mapping[str, Sequence[Pair]],
+) -> Table:
     """One line for each pair and column: difference, interval, corrected p-value, and which of the two is higher.
 
     Args:
         rows: by name, for their labels.
         found: what `contrasted` gave.
+        groups: heading → the pairs that stand under it, where they were tested; an empty heading is not shown.
     """
     names = ("measure", "difference", "low", "high", "p", "questions", "higher")
     table = Table(
@@ -52,7 +57,23 @@ def contrast_table(rows: Mapping[str, MergedRow], found: Mapping[str, Mapping[Pa
         caption="Rows against each other, with 95 % bootstrap intervals over questions; p after Holm over the pairs of "
         "a measure; a tie where p is not below 0.05",
     )
-    pairs = dict.fromkeys(pair for tests in found.values() for pair in tests)
+    headings = {
+        heading: [pair for pair in pairs if any(pair in tests for tests in found.values())]
+        for heading, pairs in groups.items()
+    }
+    for heading, pairs in headings.items():
+        if heading and pairs:
+            table.add_section(heading)
+        _add_lines(table, rows, found, pairs)
+    return table
+
+
+def _add_lines(
+    table: Table,
+    rows: Mapping[str, MergedRow],
+    found: Mapping[str, Mapping[Pair, Comparison]],
+    pairs: Iterable[Pair],
+) -> None:
     for row, other in pairs:
         for measure, tests in found.items():
             if (test := tests.get((row, other))) is not None:
@@ -67,7 +88,6 @@ def contrast_table(rows: Mapping[str, MergedRow], found: Mapping[str, Mapping[Pa
                     "higher": first if test.is_significant() else "tie",
                 }
                 table.add_row(Row(f"{rows[row].label} − {rows[other].label}", values))
-    return table
 
 
 def _corrected(tests: Mapping[Pair, Comparison]) -> dict[Pair, Comparison]:

@@ -94,7 +94,7 @@ def round_curves(out: str | Path, stage: str) -> tuple[Curve, Curve]:
         rounds = sorted(int(path.stem.removeprefix("round")) for path in folder.glob("round*.run"))
         if not rounds:
             continue
-        collection = next(place for name in result.stages for place in _places(out, name, result) if _asks(place))
+        collection = next(place for name in result.stages for place in stage_folders(out, name, result) if _asks(place))
         triplets = read_questions(collection, "test")
         qrels = {triplet.query.id: dict.fromkeys(triplet.doc_ids, 1) for triplet in triplets}
         gold = {triplet.query.id: triplet.answers for triplet in triplets}
@@ -118,13 +118,14 @@ def _finished(out: str | Path, stage: str) -> Iterator[tuple[Path, RowResult]]:
     if not (Path(out) / "results").is_dir():
         return
     for result in sorted(load_results(out).rows, key=lambda row: (row.seed or 0, row.row)):
-        for folder in _places(out, stage, result):
+        for folder in stage_folders(out, stage, result):
             if folder not in seen:
                 seen.add(folder)
                 yield folder, result
 
 
-def _places(out: str | Path, stage: str, result: RowResult) -> list[Path]:
+def stage_folders(out: str | Path, stage: str, result: RowResult) -> list[Path]:
+    """The finished folders of a stage that a result is of; none where they are not beside it."""
     if stage not in result.stages:
         return []
     key = str(result.stages[stage]["key"])[:12]

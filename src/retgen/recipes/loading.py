@@ -111,10 +111,12 @@ def _check_names(recipe: Recipe) -> None:
                 "kind of this recipe's stages", kind, sorted(kinds), where=recipe.where("defaults", kind)
             )
     _check_baselines(recipe)
-    for number, pair in enumerate(recipe.contrasts):
-        for held in pair:
-            if held not in recipe.rows:
-                raise unknown_name("row", held, recipe.rows, where=recipe.where("contrasts", number))
+    for heading, pairs in recipe.contrasts.items():
+        for number, pair in enumerate(pairs):
+            for held in pair:
+                if held not in recipe.rows:
+                    place = ("contrasts", heading, number) if heading else ("contrasts", number)
+                    raise unknown_name("row", held, recipe.rows, where=recipe.where(*place))
     handles = {handle for name, stage in recipe.stages.items() for handle in (name, stage.kind, *stage.tags)}
     seen: set[str] = set()
     for number, column in enumerate(recipe.columns):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from statistics import fmean, stdev
 from typing import Literal
 
@@ -55,6 +55,7 @@ class Report:
         against: row → the row that it is tested against.
         sections: row → the section that it stands in.
         contrasts: column → pair of rows → the first against the second.
+        headings: heading → the pairs that stand under it; the heading is empty where the recipe gives none.
     """
 
     table: Table
@@ -63,6 +64,7 @@ class Report:
     against: Mapping[str, str]
     sections: Mapping[str, str]
     contrasts: Mapping[str, Mapping[Pair, Comparison]]
+    headings: Mapping[str, Sequence[Pair]] = field(default_factory=dict)
 
     def differences(self) -> Table:
         """Differences from the baselines with their intervals and corrected p-values, one line per row and column."""
@@ -90,7 +92,9 @@ class Report:
     def render_differences(self, form: Format) -> str:
         """`differences`, and behind them the contrasts where there are any, in a format."""
         text = _render(self.differences(), form)
-        return f"{text}\n{_render(contrast_table(self.rows, self.contrasts), form)}" if self.contrasts else text
+        if not self.contrasts:
+            return text
+        return f"{text}\n{_render(contrast_table(self.rows, self.contrasts, self.headings), form)}"
 
     def to_json(self) -> str:
         """The table's JSON (`Table.from_json` reads it), with seeds, intervals and tests."""
@@ -101,9 +105,11 @@ class Report:
             measure: {name: asdict(found) for name, found in rows.items()} for measure, rows in self.comparisons.items()
         }
         content["contrasts"] = [
-            {"measure": measure, "row": row, "other": other, **asdict(found)}
+            {"heading": heading, "measure": measure, "row": pair[0], "other": pair[1], **asdict(tests[pair])}
             for measure, tests in self.contrasts.items()
-            for (row, other), found in tests.items()
+            for heading, pairs in self.headings.items()
+            for pair in pairs
+            if pair in tests
         ]
         return json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
@@ -143,8 +149,9 @@ def make_report(
     comparisons = compared(systems, against, columns, resamples)
     table = _table(results, merged, comparisons, against, level)
     sections = {name: definition.rows[name].section for name in merged}
-    contrasts = contrasted(systems, definition.contrasts, columns, resamples)
-    return Report(table, merged, comparisons, against, sections, contrasts)
+    pairs = [pair for group in definition.contrasts.values() for pair in group]
+    contrasts = contrasted(systems, pairs, columns, resamples)
+    return Report(table, merged, comparisons, against, sections, contrasts, definition.contrasts)
 
 
 def _difference(label: str, measure: str, found: Comparison) -> Row:

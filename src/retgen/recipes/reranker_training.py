@@ -18,7 +18,7 @@ from retgen.recipes.collections import Split
 from retgen.recipes.context import StageContext
 from retgen.recipes.ranking import candidate_qrels, candidate_queries, candidate_run
 from retgen.recipes.ranking_collections import read_judgements
-from retgen.recipes.reranking import FOLDERS, keep_states
+from retgen.recipes.reranking import FOLDERS, keep_states, named_model
 from retgen.recipes.stages import stage
 from retgen.train.candidates import TrainingCandidates, from_qrels
 from retgen.types import Document
@@ -50,7 +50,7 @@ def cross_encoder_train(
 
     Args:
         context: of the stage.
-        source: of the weights.
+        source: of the weights: a name, or a folder inside the data.
         encoder_layers: of a ``warm:`` source, keep the lowest so many; 0 keeps all.
         join_layer: of a ``warm:`` BERT, the layer up to which it reads question and passage apart; 0 joins at once.
         match_marks: of a ``warm:`` or ``scratch:`` source, mark the tokens that question and passage share.
@@ -77,6 +77,7 @@ def cross_encoder_train(
     found = labelled(context, "train", top_n)
     context.log(str(found.statistics))
     torch.manual_seed(context.seed)
+    source = str(named_model(context, source))
     model, tokenizer = load_cross_encoder(
         source,
         texts=[document.contents for document in corpus] if source.startswith(SCRATCH) else None,
@@ -140,7 +141,7 @@ def query_generator_train(
 
     Args:
         context: of the stage.
-        source: of the weights.
+        source: of the weights: a name, or a folder inside the data.
         preset: how passages and questions are written.
         copy_head: of a ``warm:`` source.
         frozen_encoder: of a ``warm:`` source: the encoder keeps its weights.
@@ -164,6 +165,7 @@ def query_generator_train(
     corpus = Corpus.open(context.input("collection") / "corpus")
     pairs = gold_pairs(context, "train", corpus, max_positives)
     torch.manual_seed(context.seed)
+    source = str(named_model(context, source))
     form = find_format(preset)
     form = replace(form, max_passage_tokens=max_length) if max_length else form
     texts = [*(document.contents for document in corpus), *(query for _, query in pairs)]

@@ -102,11 +102,16 @@ def _read_definition(path: Path) -> Definition:
             rows={name: RowSpec.model_validate(row) for name, row in content["rows"].items()},
             notes=tuple(content["notes"]),
             published_source=content["published_source"],
-            # Tables written before there were any have none.
-            contrasts=tuple((row, other) for row, other in content.get("contrasts", ())),
+            contrasts=_contrasts(content.get("contrasts", {})),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"this is not a table of results ({error})", where=path) from error
+
+
+def _contrasts(content: Any) -> dict[str, tuple[tuple[str, str], ...]]:
+    """By heading. Tables written before there were headings have one list, and those before that nothing."""
+    groups = content if isinstance(content, dict) else {"": content}
+    return {heading: tuple((row, other) for row, other in pairs) for heading, pairs in groups.items()}
 
 
 def _read_result(path: Path) -> RowResult:

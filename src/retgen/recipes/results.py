@@ -73,7 +73,7 @@ class Definition:
     rows: Mapping[str, RowSpec]
     notes: tuple[str, ...]
     published_source: str
-    contrasts: tuple[tuple[str, str], ...] = ()
+    contrasts: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, recipe: Recipe) -> Definition:
@@ -87,7 +87,7 @@ class Definition:
             recipe.rows,
             tuple(recipe.notes),
             recipe.published_source,
-            tuple(recipe.contrasts),
+            {heading: tuple(pairs) for heading, pairs in recipe.contrasts.items()},
         )
 
     def to_json(self) -> str:
@@ -192,5 +192,8 @@ def _joined(first: Definition, other: Definition, name: str | Path) -> Definitio
         {**first.rows, **{row: spec for row, spec in other.rows.items() if row not in first.rows}},
         tuple(dict.fromkeys((*first.notes, *other.notes))),
         first.published_source or other.published_source,
-        tuple(dict.fromkeys((*first.contrasts, *other.contrasts))),
+        {
+            heading: tuple(dict.fromkeys((*first.contrasts.get(heading, ()), *other.contrasts.get(heading, ()))))
+            for heading in {**first.contrasts, **other.contrasts}
+        },
     )

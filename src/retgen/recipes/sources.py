@@ -7,8 +7,8 @@
     stages:
       collection: {kind: beir-collection, data: [corpus.jsonl, queries.jsonl, "qrels/*.tsv"]}
 
-Mappings are laid over those of the other recipe key by key; everything else, lists too, takes its place. A stage or
-row with nothing behind its name is left out.
+Mappings are laid over those of the other recipe key by key; everything else, lists too, takes its place. A stage, a
+row or a published number with nothing behind its name is left out, in the block ``written`` too.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from retgen.errors import UsageError
 from retgen.recipes.merging import merge
+from retgen.recipes.writer_block import WRITTEN
 from retgen.recipes.yaml_source import YamlSource, unknown_name
 
 EXTENDS = "extends"
@@ -65,11 +67,27 @@ def _read(path: Path, above: tuple[Path, ...]) -> YamlSource:
         )
     base = _read(found, above)
     own = {key: value for key, value in yaml.content.items() if key != EXTENDS}
-    merged = merge(base.content, own)
-    for key in ("stages", "rows"):
-        if isinstance(merged.get(key), Mapping):
-            merged[key] = {name: entry for name, entry in merged[key].items() if entry is not None}
+    merged = _filled(merge(base.content, own))
+    if isinstance(merged.get(WRITTEN), Mapping):
+        merged[WRITTEN] = _filled(merged[WRITTEN])
     return replace(yaml, content=merged, base=base)
+
+
+def _filled(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Without stages, rows and published numbers that have nothing behind their names."""
+    left = dict(block)
+    for key in ("stages", "rows"):
+        if isinstance(left.get(key), Mapping):
+            left[key] = {name: entry for name, entry in left[key].items() if entry is not None}
+    if isinstance(left.get("rows"), Mapping):
+        left["rows"] = {name: _with_known(row) for name, row in left["rows"].items()}
+    return left
+
+
+def _with_known(row: Any) -> Any:
+    if not isinstance(row, Mapping) or not isinstance(row.get("published"), Mapping):
+        return row
+    return {**row, "published": {column: number for column, number in row["published"].items() if number is not None}}
 
 
 def _path(source: str | Path, beside: Path | None = None, where: str | None = None) -> Path:

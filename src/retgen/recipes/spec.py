@@ -28,6 +28,11 @@ def _first_seeds(value: object) -> object:
     return list(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _one_group(value: object) -> object:
+    # Pairs without headings are one group without a heading.
+    return {"": value} if isinstance(value, list) else value
+
+
 def _column(value: object) -> object:
     return {"key": value} if isinstance(value, str) else value
 
@@ -130,7 +135,8 @@ class Recipe(_Strict):
         seeds: training seeds; a number n stands for 0 … n − 1.
         baseline: the row that the others are tested against; or section → row, where the sections are over different
             questions, and only the rows of a section are tested against its own.
-        contrasts: pairs of rows that are also held against each other, e.g. a system and its control.
+        contrasts: pairs of rows that are also held against each other, e.g. a system and its control; or heading →
+            pairs, which stand under it.
         defaults: kind → arguments of every stage of the kind.
         stages: name → stage.
         rows: name → row, in the table's order.
@@ -145,7 +151,7 @@ class Recipe(_Strict):
     modules: list[str] = []
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_first_seeds), Field(min_length=1)] = [0]
     baseline: str | dict[str, str] | None = None
-    contrasts: list[tuple[str, str]] = []
+    contrasts: Annotated[dict[str, list[tuple[str, str]]], BeforeValidator(_one_group)] = {}
     defaults: dict[str, dict[str, Any]] = {}
     stages: dict[Name, StageSpec] = {}
     rows: Annotated[dict[Name, RowSpec], Field(min_length=1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _BACKGROUND = 10
 """Passages whose words tell the best span which of them are rare, as in `retgen ask`."""
+_WORDS = re.compile(r"[a-z0-9]+")
 NO_ANSWER = "No answer was found in the documents."
 
 
@@ -232,9 +234,18 @@ def _spans(parts: Parts, item: Found, said: Answer) -> dict[str, list[tuple[int,
     for hit in item.ranked:
         if hit.doc_id == said.source and isinstance(start, int) and isinstance(end, int):
             found[hit.doc_id] = [(start, end)]
-        elif (span := find_answer(said.text, parts.index.corpus[hit.doc_id].text)) is not None:
+        elif (span := _find(said.text, parts.index.corpus[hit.doc_id].text)) is not None:
             found[hit.doc_id] = [span]
     return found
+
+
+def _find(answer: str, text: str) -> tuple[int, int] | None:
+    """As `find_answer`, with a quick look first: most passages lack one of the answer's words."""
+    if answer.isascii() and text.isascii():
+        lower = text.lower()
+        if any(word not in lower for word in _WORDS.findall(answer.lower())):
+            return None
+    return find_answer(answer, text)
 
 
 def _citations(parts: Parts, said: Answer, used: Sequence[str], passages: Sequence[AnswerPassage]) -> list[Citation]:

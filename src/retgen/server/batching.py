@@ -6,7 +6,6 @@ waited for, so that a lone request is not held up. Nothing here knows what a job
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -17,8 +16,12 @@ from typing import Any
 
 from retgen.errors import RetgenError, UsageError
 
-log = logging.getLogger(__name__)
 _SMOOTHING = 0.2
+_WAITING = 0.5
+"""Of the time until a deadline, what a job may be expected to wait. The rest is its batch's, which would have to be
+small if jobs came to their turn at the last moment; and small batches make a loaded server slower still."""
+_WORKING = 0.8
+"""Of the time left when its turn comes, what its batch is planned for: how long jobs take is only an estimate."""
 
 
 class OverloadedError(RetgenError):
@@ -112,17 +115,30 @@ class Worker:
         """
         job = Job(kind, payload, deadline, size)
         with self._ready:
-            if self._closing:
-                raise OverloadedError("this server is being stopped", 1.0)
-            wait = self._expected_wait()
-            if len(self._waiting) >= self._capacity:
-                raise OverloadedError(f"{len(self._waiting)} requests wait already", max(wait, 1.0))
-            # With nothing before it a job is always let in: what is expected must not keep it from being measured.
-            if (self._waiting or self._running) and wait + self._seconds.get(kind, 0.0) > deadline - time.monotonic():
-                raise OverloadedError("this request could not be answered before its deadline", max(wait, 1.0))
+            self._check(deadline, kind)
             self._waiting.append(job)
             self._ready.notify()
         return job.future
+
+    def check(self, deadline: float) -> None:
+        """Refuse a job that `submit` would refuse, before anything is known of it but its deadline.
+
+        Raises:
+            OverloadedError: see `submit`.
+        """
+        with self._ready:
+            self._check(deadline)
+
+    def _check(self, deadline: float, kind: str = "") -> None:
+        if self._closing:
+            raise OverloadedError("this server is being stopped", 1.0)
+        wait = self._expected_wait()
+        if len(self._waiting) >= self._capacity:
+            raise OverloadedError(f"{len(self._waiting)} requests wait already", max(wait, 1.0))
+        # With nothing before it a job is always let in: what is expected must not keep it from being measured.
+        left = _WAITING * (deadline - time.monotonic())
+        if (self._waiting or self._running) and wait + self._seconds.get(kind, 0.0) > left:
+            raise OverloadedError("this request could not be answered before its deadline", max(wait, 1.0))
 
     def close(self, timeout: float | None = None) -> bool:
         """Take on nothing more, finish what waits, and end; whether that was done in time."""
@@ -152,24 +168,32 @@ class Worker:
             self._run(jobs)
 
     def _next_batch(self) -> list[Job]:
-        """The oldest job and those of its kind that wait behind it, as far as they fit; the rest keep their order."""
+        """The oldest job and those of its kind that wait behind it, as far as they fit; the rest keep their order.
+
+        No job joins that would make the batch outlast the deadline of one that is in it.
+        """
         now = time.monotonic()
         chosen: list[Job] = []
         left: deque[Job] = deque()
-        size = 0
+        size, earliest = 0, float("inf")
         for job in self._waiting:
             if job.deadline <= now and not job.future.cancelled():
                 if job.future.set_running_or_notify_cancel():
                     job.future.set_exception(DeadlineError("its turn did not come before its deadline", 1.0))
                 continue
+            planned = (len(chosen) + 1) * self._seconds.get(job.kind, 0.0)
             fits = not chosen or (
-                job.kind == chosen[0].kind and len(chosen) < self._batch and size + job.size <= self._batch_size
+                job.kind == chosen[0].kind
+                and len(chosen) < self._batch
+                and size + job.size <= self._batch_size
+                and planned <= _WORKING * (min(earliest, job.deadline) - now)
             )
             if not fits:
                 left.append(job)
             elif job.future.set_running_or_notify_cancel():
                 chosen.append(job)
                 size += job.size
+                earliest = min(earliest, job.deadline)
         self._waiting = left
         return chosen
 

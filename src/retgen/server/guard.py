@@ -36,6 +36,7 @@ SAFETY: Mapping[str, str] = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+_ASKING = frozenset({"/v1/search", "/v1/answer", "/v1/rerank", "/v2/rerank", "/v1/explain", "/v1/chat/completions"})
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
@@ -108,6 +109,9 @@ class Guard:
             )  # fmt: skip
         if self._service.draining:
             raise OverloadedError("this server is being stopped", 1.0)
+        if path in _ASKING and "x-deadline-seconds" not in headers:
+            # Refusing must cost little when there is much to refuse: nothing is read or parsed for it.
+            self._service.check(scope["retgen.begun"] + self._service.limits.deadline_seconds)
 
     async def _received(self, scope: Scope, headers: Mapping[str, str], receive: Receive) -> Receive:
         """The body, read whole and found fit, as the application will receive it."""

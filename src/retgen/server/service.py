@@ -66,6 +66,14 @@ class Service:
         """Whether it takes on work."""
         return not self.draining and self._models.alive and self._changes.alive
 
+    def check(self, deadline: float) -> None:
+        """Refuse a request that the models cannot answer in time, before it is read.
+
+        Raises:
+            OverloadedError: it would be refused once it is read.
+        """
+        self._models.check(deadline)
+
     async def run(self, kind: str, payload: object, deadline: float, size: int = 1) -> Any:
         """Have a job done by the models, in a batch with others of its kind.
 
@@ -97,7 +105,10 @@ class Service:
     async def _wait(self, worker: Worker, kind: str, payload: object, deadline: float, size: int) -> Any:
         future = worker.submit(kind, payload, deadline, size)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), max(0.0, deadline - time.monotonic()))
+            result = await asyncio.wait_for(asyncio.wrap_future(future), max(0.0, deadline - time.monotonic()))
+            if kind != CHANGE and time.monotonic() > deadline:  # a busy machine may have woken this up too late
+                raise TimeoutError
+            return result
         except TimeoutError as error:
             going_on = "; it is being made and may yet be done" if kind == CHANGE and future.running() else ""
             raise DeadlineError(f"this was not done before its deadline{going_on}", 1.0) from error

@@ -171,9 +171,8 @@ def cross_encoder(
                 wait_for_others()
                 return
             gains = gained(model, found.held_out)
-        model.save(
-            out, made_by={"source": chosen, "labels": labels, "top": top, **asdict(options)}, overwrite=overwrite
-        )
+        about = {"source": chosen, "labels": labels, "top": top, "corpus": documents.fingerprint, **asdict(options)}
+        model.save(out, made_by=about, overwrite=overwrite)
         wait_for_others()
         remove_checkpoints(place, _TRAINING)
     except KeyboardInterrupt:

@@ -213,7 +213,8 @@ def _train_and_save(
         typer.echo(f"Interrupted. What is done is kept in {place}: run the same command again to go on", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if leads():
-        made_by = {"training": "joint", "cross_encoder": cross_encoder, "generator": generator, **asdict(options)}
+        about = {"training": "joint", "cross_encoder": cross_encoder, "generator": generator}
+        made_by = {**about, "corpus": documents.fingerprint, **asdict(options)}
         CrossEncoder(reader, pair_tokenizer, device=str(reader.device), dtype="fp32").save(
             out / CROSS_ENCODER, made_by=made_by, overwrite=overwrite
         )

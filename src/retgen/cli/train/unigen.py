@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -156,6 +157,7 @@ def unigen(
                 progress=listen,
             )
             found = measured(system, retriever, documents, asked, progress=listen)
+        system.made_by = {**asdict(options), "corpus": documents.fingerprint, "pseudo": asked.pseudo}
         system.save(out, overwrite=overwrite)
         remove_training(place)
     except KeyboardInterrupt:
@@ -225,8 +227,6 @@ def _as_json(
     found: Mapping[str, Gain],
     seconds: float,
 ) -> dict[str, object]:
-    from dataclasses import asdict
-
     from retgen.train.improvement import sentence
 
     return {
