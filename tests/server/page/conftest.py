@@ -9,34 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from retgen.generative.unigen import UniGenSettings
 from retgen.index import Index
+from tests.server.page.visiting import Visit
 from tests.server.serving import opened, running
 from tests.train.toy import DOCUMENTS, toy_system
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install 'retgen[dev]'")
 
-from tests.server.page.visiting import Visit  # noqa: E402 (it needs playwright)
-
-
-# Not of the session: as long as it lasts, no other test of this process could run an event loop of its own.
+# Not of the session: as long as it lasts, no other test of its process could run an event loop.
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Any]:
+def browser() -> Iterator[Browser]:
     """Debian's Chromium, headless."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("there is no Chromium to show the page in: apt-get install chromium")
     # Chromium's sandbox does not start for root, as which containers run.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with playwright.sync_playwright() as started:
+    with sync_playwright() as started:
         made = started.chromium.launch(executable_path=path, args=arguments)
         yield made
         made.close()
 
 
 @pytest.fixture
-def visit(browser: Any) -> Iterator[Callable[..., Visit]]:
+def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
     """``visit(url, **context options)``; every visit is judged when the test has ended."""
     made: list[Visit] = []
 
