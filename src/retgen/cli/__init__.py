@@ -16,6 +16,7 @@ from retgen.cli.ask import ask
 from retgen.cli.connect import connect
 from retgen.cli.curves import curves
 from retgen.cli.demo import demo
+from retgen.cli.documents import add, remove
 from retgen.cli.evaluate import evaluate
 from retgen.cli.fuse import fuse
 from retgen.cli.index import index
@@ -55,6 +56,8 @@ app.add_typer(ledger, name="ledger")
 app.command("pseudo-queries")(pseudo_queries)
 app.command("run")(run)
 app.command("report")(report)
+app.command("add")(add)
+app.command("remove")(remove)
 app.command("mcp")(mcp)
 app.command("curves")(curves)
 app.command("serve")(serve)
